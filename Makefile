@@ -1,0 +1,54 @@
+# make test    the tests
+# make check   lint, types, manual and tests: what has to be green
+# make install PREFIX=/usr/local
+
+PYTHON ?= python3
+PREFIX ?= /usr/local
+VENV = .venv
+BIN = $(VENV)/bin
+HOME_OF_IT = $(DESTDIR)$(PREFIX)/lib/llmstream
+
+.PHONY: test check lint install uninstall clean
+
+test: $(VENV)/test
+	$(BIN)/python -m pytest
+
+check: lint test
+
+lint: $(VENV)/test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "llmstream wants Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# pip says much that a reader of the demo does not need; what goes wrong it says all the same.
+$(VENV)/run: $(VENV)/python pyproject.toml
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/test: $(VENV)/python pyproject.toml
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
+	@touch $@ $(VENV)/run
+
+# An environment of its own, and links to its executables and pages.
+install:
+	$(PYTHON) -m venv "$(HOME_OF_IT)"
+	"$(HOME_OF_IT)/bin/python" -m pip install -q --disable-pip-version-check .
+	mkdir -p "$(DESTDIR)$(PREFIX)/bin"
+	for tool in bin/*; do ln -sf "$(PREFIX)/lib/llmstream/$$tool" "$(DESTDIR)$(PREFIX)/bin/"; done
+	for page in man/*; do section=man$${page##*.}; mkdir -p "$(DESTDIR)$(PREFIX)/share/man/$$section" && \
+		cp "$$page" "$(DESTDIR)$(PREFIX)/share/man/$$section/"; done
+
+uninstall:
+	for tool in bin/*; do rm -f "$(DESTDIR)$(PREFIX)/$$tool"; done
+	for page in man/*; do rm -f "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done
+	rm -rf "$(HOME_OF_IT)"
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
