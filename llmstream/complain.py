@@ -1,0 +1,123 @@
+"""The one way to say something to a person, and the one way to leave.
+
+stderr is written with os.write: nothing is buffered, nothing can fail at exit, and what
+came from data or from an endpoint is escaped before a terminal sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+FIX_FIRST = 2  # an option, a key, a file: somebody must change something
+CANNOT_WRITE = 74  # stdout or the done-file
+LATER = 75  # waiting helps: run the same command again
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+tool = "llmstream"  # set once, by leave()
+quiet = False
+
+
+class Stop(Exception):
+    """Ends the run with a status and one line that says why."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def escape(text: str) -> str:
+    """Text that cannot move a cursor, forge a line or hide what stands behind it."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def say(reason: str) -> None:
+    """One line on stderr, whatever happens to it."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{tool}: {escape(reason)}\n".encode())
+
+
+def warn(reason: str) -> None:
+    """What the user should know and -q may silence."""
+    if not quiet:
+        say(reason)
+
+
+def brief(text: str, limit: int = 300) -> str:
+    """Foreign text for a message: one line, not a page."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def why(error: OSError) -> str:
+    """The system's own words for an error, without errno and path."""
+    return error.strerror or str(error)
+
+
+def hold_standard_streams() -> frozenset[int]:
+    """Fill closed descriptors 0-2, so that no file of ours becomes stdout; say which were closed."""
+    closed = set()
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this very one
+            os.set_inheritable(fd, True)
+            closed.add(fd)
+    return frozenset(closed)
+
+
+def print_out(text: str, closed: frozenset[int]) -> int:
+    """What --help and --version print: on stdout, checked."""
+    data = text.encode()
+    try:
+        if 1 in closed:
+            raise OSError(0, "it is closed")
+        while data:
+            data = data[os.write(1, data) :]
+    except BrokenPipeError:
+        die_by(signal.SIGPIPE)
+    except OSError as error:
+        raise Stop(CANNOT_WRITE, f"cannot write stdout: {why(error)}") from None
+    return 0
+
+
+def die_by(number: int) -> NoReturn:
+    """End the way the signal would have ended us, so that the caller sees the truth."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # where the signal could not be delivered
+
+
+def leave(name: str, main: Callable[[list[str]], int]) -> NoReturn:
+    """Run a tool and exit with its status: no traceback, no second flush, no status 120."""
+    global tool
+    tool = name
+    try:
+        status = main(sys.argv[1:])
+    except Stop as stop:
+        say(stop.reason)
+        status = stop.status
+    except SystemExit as end:
+        status = int(end.code or 0)
+    except ImportError as error:
+        say(f"cannot load {error.name or 'a package'}: {error}; install llmstream with pip or make install")
+        status = FIX_FIRST
+    except KeyboardInterrupt:
+        die_by(signal.SIGINT)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is one line too
+        at = error.__traceback__
+        while at and at.tb_next:
+            at = at.tb_next
+        place = f"{os.path.basename(at.tb_frame.f_code.co_filename)}:{at.tb_lineno}" if at else "?"
+        say(f"a bug in {name}: {type(error).__name__} at {place}; what was answered is kept")
+        status = 1
+    os._exit(status)
