@@ -1,0 +1,115 @@
+"""The frozen values that flow from stdin to stdout."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Record(NamedTuple):
+    """One JSON object of the input."""
+
+    line: bytes  # its own bytes, white space around them taken off
+    data: dict[str, Any]
+    where: str  # "<stdin>:17"
+
+    @property
+    def id(self) -> str | int | None:
+        found = self.data.get("id")
+        return found if isinstance(found, (str, int)) and not isinstance(found, bool) else None
+
+
+class BadLine(NamedTuple):
+    """A line of the input that is no record."""
+
+    raw: bytes
+    where: str
+    why: str
+
+
+class Request(NamedTuple):
+    """What would go to the API for one record alone."""
+
+    body: bytes
+    key: str  # the digest of that body; behind it the occurrence and the sample
+    id: str | int | None = None
+
+
+class Usage(NamedTuple):
+    input: int
+    output: int
+    cached: int = 0
+    reasoning: int = 0
+
+
+class Reply(NamedTuple):
+    """What an endpoint said to one call, before anyone judges it."""
+
+    content: str | None
+    finish: str
+    refusal: str | None
+    tools: bool
+    model: str
+    usage: Usage | None
+
+
+class Answer(NamedTuple):
+    """An answer that was accepted."""
+
+    value: bytes  # JSON on one line: what goes into the record
+    content: str  # as the model gave it
+    model: str
+    usage: Usage | None
+    latency: float
+    attempts: int
+    replayed: bool = False
+
+
+def told_usage(usage: Usage | None) -> dict[str, int] | None:
+    """Usage for people and programs: without what is nought."""
+    if usage is None:
+        return None
+    return {name: count for name, count in usage._asdict().items() if count or name in ("input", "output")}
+
+
+def told(answer: Answer) -> dict[str, Any]:
+    """What --meta prints, the same at replay."""
+    return {
+        "model": answer.model,
+        "usage": told_usage(answer.usage),
+        "cost": None,
+        "latency": answer.latency,
+        "attempts": answer.attempts,
+    }
+
+
+class Rejected(NamedTuple):
+    """An answer that was paid for and is not good enough."""
+
+    type: str  # length, content_filter, refusal, tool_calls, empty, schema
+    why: str
+    content: str = ""  # what the model said
+
+    @property
+    def worth_asking_again(self) -> bool:
+        return self.type == "schema"
+
+
+class Failure(NamedTuple):
+    """Why a record did not come out."""
+
+    type: str
+    message: str
+    status: int | None = None
+    attempts: int = 0
+
+
+class Outcome(NamedTuple):
+    """What became of one line of the input: bytes for stdout, or a failure."""
+
+    source: Record | BadLine
+    out: bytes = b""
+    failure: Failure | None = None
+    replayed: bool = False
+
+
+NOT_STARTED = Failure("stopped", "the run stopped before this record was asked")
