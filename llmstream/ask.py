@@ -1,0 +1,403 @@
+"""From a request to an accepted answer: the order of the steps, and which are repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+import tenacity
+
+from llmstream import answer, prompt
+from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, brief, warn
+from llmstream.done import DiskFailed, DoneFile
+from llmstream.events import Counts
+from llmstream.limits import Limits
+from llmstream.values import NOT_STARTED, Answer, Failure, Rejected, Reply, Request, Usage, told_usage
+from llmstream.wire import Endpoint, Sent, Trouble
+
+SHORTEST_WAIT, LONGEST_WAIT = 0.5, 20.0  # seconds before a further try, doubled each time
+UNKEPT = 100  # calls without a done-file, then a word about it
+
+
+class Policy(NamedTuple):
+    """What the user said about asking."""
+
+    retries: int
+    reask: int
+    once: bool
+    offline: bool
+    share: bool
+
+
+class _Again(NamedTuple):
+    """A try that failed in a way that a further one may heal."""
+
+    failure: Failure
+    counted: bool = True  # against --retries; a 429 is not
+    billed: bool = False  # it may have been paid for: one further try
+    certain: bool = False  # the endpoint is to blame, not the request
+    wait: float = 0.0
+
+
+class _Course:
+    """How far one request has got."""
+
+    def __init__(self, request: Request, body: bytes, asking: int) -> None:
+        self.request = request
+        self.body = body
+        self.asking = asking  # from 1
+        self.tries = 0
+        self.counted = 0
+        self.billed = 0
+
+
+class Ask:
+    """Everything that needs the network stands behind this one call."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        check: answer.Check | None,
+        done: DoneFile | None,
+        limits: Limits,
+        counts: Counts,
+        connect: Callable[[], Endpoint],
+    ) -> None:
+        self.policy = policy
+        self.limits = limits
+        self._check = check
+        self._done = done
+        self._counts = counts
+        self._connect = connect
+        self._endpoint: Endpoint | None = None
+        self._rung = 0
+        self._refusal = ""
+        self._rung_settled = check is None
+        self._probe = asyncio.Lock()
+        self._stopped = asyncio.Event()
+        self._shared: dict[str, asyncio.Future[Answer | Failure]] = {}
+        self._serial = 0
+        limits.on_stop.append(self._stopped.set)
+
+    # -- without a call
+
+    def number(self, request: Request) -> Request:
+        """The request with its occurrence in the key, for equal requests are work of their own."""
+        if self._done is None:
+            self._serial += 1  # nothing to remember it by; but no two calls may look like one
+            return request._replace(key=f"{request.key}-r{self._serial}")
+        before = 0 if self.policy.share else self._done.index.count(request.key.encode())
+        return request._replace(key=f"{request.key}-{before}") if before else request
+
+    def recall(self, request: Request) -> Answer | Failure | None:
+        """What the done-file says to a request. None: it has to be asked."""
+        found = self._replay(request.key)
+        if isinstance(found, Answer):
+            self._counts.answered += 1
+            return found
+        if isinstance(found, _Earlier) and self.policy.once and not self._unfinished(found):
+            rejected = found.rejected
+            return Failure(rejected.type, f"{rejected.why} (in an earlier run)")
+        if self.policy.offline:
+            return Failure("offline", "its answer is not in the done-file")
+        return None
+
+    def _replay(self, key: str) -> Answer | _Earlier | None:
+        line = self._done.find(key) if self._done else None
+        if line is None or not isinstance(line.get("answer"), str):
+            return None
+        content, told = line["answer"], line.get("rejected")
+        if isinstance(told, str) and not told.startswith("schema:") and "crc" in line:
+            kind, _, why = told.partition(": ")
+            return _Earlier(Rejected(kind, why, content), _count(line.get("asked")))
+        value = answer.value(content, self._check)
+        if isinstance(value, Rejected):
+            return _Earlier(value._replace(content=content), _count(line.get("asked")))
+        return _answer_of(line, value)
+
+    def _unfinished(self, earlier: _Earlier) -> bool:
+        """Was the run killed before it had asked as often as it may?"""
+        return earlier.rejected.worth_asking_again and 0 < earlier.asked <= self.policy.reask
+
+    # -- with calls
+
+    async def __call__(self, request: Request) -> Answer | Failure:
+        """Ask until the answer is accepted, on disk, or given up."""
+        if not self.policy.share:
+            return await self._ask(request)
+        if request.key in self._shared:
+            same = await asyncio.shield(self._shared[request.key])
+            self._counts.answered += isinstance(same, Answer)
+            return same
+        future = self._shared[request.key] = asyncio.get_running_loop().create_future()
+        result: Answer | Failure = NOT_STARTED
+        try:
+            result = self.recall(request) or await self._ask(request)
+        finally:
+            del self._shared[request.key]
+            future.set_result(result)
+        return result
+
+    async def _ask(self, request: Request) -> Answer | Failure:
+        course = self._course(request)
+        try:
+            while True:
+                result = await self._until_answered(course)
+                if not isinstance(result, Rejected):
+                    break
+                if not result.worth_asking_again or course.asking > self.policy.reask:
+                    return Failure(result.type, result.why, attempts=course.tries)
+                course.body = prompt.corrected(request.body, result.content, result.why)
+                course.asking += 1
+        except Stop as reason:
+            self.limits.stop(reason)
+            return NOT_STARTED
+        if isinstance(result, Answer):
+            await self._synced()
+        return result
+
+    def _note_try(self, course: _Course) -> None:
+        course.tries += 1
+        self._counts.tries += 1
+        if course.tries == 1:
+            self._counts.calls += 1
+            if self._counts.calls == UNKEPT and self._done is None:
+                warn(f"{UNKEPT} calls and no done-file: with -d FILE a run that ends half way can go on")
+
+    def _course(self, request: Request) -> _Course:
+        """The first asking; or, after a kill, the one that was to come next."""
+        earlier = self._replay(request.key)
+        if not isinstance(earlier, _Earlier) or not self._unfinished(earlier):
+            return _Course(request, request.body, 1)
+        rejected = earlier.rejected
+        return _Course(request, prompt.corrected(request.body, rejected.content, rejected.why), earlier.asked + 1)
+
+    async def _until_answered(self, course: _Course) -> Answer | Rejected | Failure:
+        """One asking, with the further tries that are worth it."""
+        first = await self._probing(course)
+        if not isinstance(first, _Again):
+            return first  # tenacity's bookkeeping costs 20 us; most calls need none
+        pending = [first]
+
+        async def attempt() -> Answer | Rejected | Failure | _Again:
+            return pending.pop() if pending else await self._probing(course)
+
+        repeat = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_result(lambda result: isinstance(result, _Again)),
+            stop=lambda state: self._given_up(course, _result(state)),
+            wait=_backoff,
+            sleep=self._sleep,
+            retry_error_callback=_result,
+        )
+        last: Answer | Rejected | Failure | _Again = await repeat(attempt)
+        return last.failure._replace(attempts=course.tries) if isinstance(last, _Again) else last
+
+    def _given_up(self, course: _Course, again: _Again) -> bool:
+        course.billed += again.billed
+        course.counted += again.counted
+        if course.billed > 1:
+            return True
+        retries = self.policy.retries * (2 if self.limits.flaky else 1)
+        return course.counted > retries and not self.limits.out(certain=again.certain)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait for the next try, unless the run ends first."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+
+    async def _probing(self, course: _Course) -> Answer | Rejected | Failure | _Again:
+        """A try; as long as nobody knows which response_format the endpoint takes, one at a time."""
+        while not self._rung_settled:
+            async with self._probe:
+                if self._rung_settled:
+                    break
+                result = await self._try(course)
+                if result is not None:
+                    self._rung_settled = not isinstance(result, (_Again, Failure))
+                    if self._rung_settled and self._rung:
+                        self._tell_rung()
+                    return result
+        result = await self._try(course)
+        while result is None:
+            result = await self._try(course)
+        return result
+
+    async def _try(self, course: _Course) -> Answer | Rejected | Failure | _Again | None:
+        """One HTTP call in one slot. None: response_format was refused, and the next form is to be tried."""
+        if not await self.limits.enter(again=course.tries > 0):
+            return NOT_STARTED
+        try:
+            if self._endpoint is None:
+                self._endpoint = self._connect()
+            self._note_try(course)
+            rung, began = self._rung, time.monotonic()
+            key = course.request.key if course.asking == 1 else f"{course.request.key}+{course.asking - 1}"
+            got = await self._endpoint.post(prompt.lowered(course.body, rung) if self._check else course.body, key)
+            if isinstance(got, Sent) and got.status != 200:
+                message, code = answer.error_of(got.body)
+                if self._check and answer.refuses_format(got.status, message) and rung + 1 < len(prompt.RUNGS):
+                    self._lower(rung, message)
+                    return None
+                return self._http_error(course, got, message, code)
+            if isinstance(got, Trouble):
+                return self._trouble(course, got)
+            return self._read(course, got, time.monotonic() - began)
+        finally:
+            self.limits.leave()
+
+    def _lower(self, rung: int, message: str) -> None:
+        if rung == self._rung:
+            self._rung += 1
+            self._refusal = brief(message, 120)
+            if self._rung_settled:  # it took this form before
+                self._tell_rung()
+
+    def _tell_rung(self) -> None:
+        warn(f"the endpoint refuses response_format, now using {prompt.RUNGS[self._rung]}: {self._refusal}")
+
+    # -- what came back
+
+    def _read(self, course: _Course, got: Sent, latency: float) -> Answer | Rejected | Failure | _Again:
+        reply = answer.read(got.body)
+        if isinstance(reply, Failure):
+            failure = reply._replace(attempts=course.tries)
+            if reply.type == "cut":
+                return _Again(failure, billed=True)
+            self.limits.refused(failure.message)
+            return failure
+        self.limits.answered(first=course.tries == 1)
+        value = answer.judge(reply, self._check)
+        if isinstance(value, Rejected):
+            rejected = value._replace(content=reply.content or reply.refusal or "")
+            self._keep(course, reply, latency, rejected)
+            return rejected
+        self._keep(course, reply, latency, None)
+        self._counts.answered += 1
+        return Answer(value, reply.content or "", reply.model, reply.usage, round(latency, 3), course.tries)
+
+    def _trouble(self, course: _Course, trouble: Trouble) -> _Again:
+        self.limits.troubled(trouble.reason, first=course.tries == 1, certain=trouble.unsent)
+        failure = Failure(trouble.kind, trouble.reason, attempts=course.tries)
+        connection = trouble.kind == "connection"
+        return _Again(failure, counted=connection, billed=not connection, certain=trouble.unsent)
+
+    def _http_error(self, course: _Course, got: Sent, message: str, code: str) -> Failure | _Again:
+        status = got.status
+        failure = Failure("http", message or "the endpoint gave no reason", status, course.tries)
+        if status == 429 and code != "insufficient_quota":
+            self.limits.pause(retry_after(got.headers))
+            return _Again(failure, counted=False)
+        if status in (401, 402, 403, 404, 429):
+            raise Stop(FIX_FIRST, f"{_FIX[status]} (HTTP {status}): {failure.message}")
+        if status in (408, 409) or status >= 500:
+            # Of an endpoint that has answered, it may be one request that its server dies of.
+            certain = status in (502, 503) and not self.limits.known
+            self.limits.troubled(f"HTTP {status}: {message}", first=course.tries == 1, certain=certain)
+            return _Again(failure, certain=certain, wait=min(60.0, retry_after(got.headers) or 0))
+        if 300 <= status < 400:
+            to = brief(got.headers.get("Location", "elsewhere"), 80)
+            failure = failure._replace(message=f"the endpoint redirects to {to}, which is not followed")
+        self.limits.refused(f"{failure.message} (HTTP {status})")
+        return failure
+
+    # -- on disk before anyone sees it
+
+    def _keep(self, course: _Course, reply: Reply, latency: float, rejected: Rejected | None) -> None:
+        if self._done is None:
+            return
+        fields: dict[str, Any] = {
+            "key": course.request.key,
+            "answer": rejected.content if rejected else reply.content,
+            "model": reply.model,
+            "usage": told_usage(reply.usage),
+            "latency": round(latency, 3),
+            "attempts": course.tries,
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        if course.request.id is not None:
+            fields["id"] = course.request.id
+        if rejected:
+            fields |= {"rejected": f"{rejected.type}: {rejected.why}", "asked": course.asking}
+        try:
+            self._done.append(fields)
+        except DiskFailed as error:
+            self.limits.stop(Stop(CANNOT_WRITE, str(error)))
+
+    async def _synced(self) -> None:
+        if self._done is None:
+            return
+        try:
+            await self._done.synced()
+        except DiskFailed as error:
+            self.limits.stop(Stop(CANNOT_WRITE, str(error)))
+
+    async def close(self) -> None:
+        if self._endpoint is not None:
+            await self._endpoint.close()
+
+
+_FIX = {
+    401: "the endpoint refuses the key",
+    402: "the account's money is spent",
+    403: "the endpoint forbids it",
+    404: "the endpoint knows no such model or path",
+    429: "the account's quota is spent",
+}
+
+
+class _Earlier(NamedTuple):
+    """A rejected answer in the done-file, and the number of its asking."""
+
+    rejected: Rejected
+    asked: int
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _answer_of(line: dict[str, Any], value: bytes) -> Answer:
+    told = line.get("usage")
+    usage = Usage(**{name: _count(told.get(name)) for name in Usage._fields}) if isinstance(told, dict) else None
+    latency = line.get("latency")
+    return Answer(
+        value=value,
+        content=line["answer"],
+        model=str(line.get("model") or ""),
+        usage=usage,
+        latency=latency if isinstance(latency, (int, float)) else 0.0,
+        attempts=_count(line.get("attempts")),
+        replayed=True,
+    )
+
+
+def _result(state: tenacity.RetryCallState) -> Any:
+    assert state.outcome is not None  # only asked after an attempt
+    return state.outcome.result()
+
+
+_exponential = tenacity.wait_exponential_jitter(multiplier=SHORTEST_WAIT, max=LONGEST_WAIT, jitter=SHORTEST_WAIT)
+
+
+def _backoff(state: tenacity.RetryCallState) -> float:
+    again: _Again = _result(state)
+    return max(again.wait, _exponential(state)) if again.counted or again.billed else 0.0
+
+
+def retry_after(headers: Any) -> float | None:
+    """How long the endpoint asks to wait, in seconds; None where it does not say, or nothing sensible."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        told = headers.get(name)
+        if told is None:
+            continue
+        with contextlib.suppress(ValueError):
+            seconds = float(told) * unit
+            return seconds if 0 <= seconds < math.inf else None
+        with contextlib.suppress(ValueError, TypeError):
+            return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
+    return None

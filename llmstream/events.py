@@ -1,0 +1,51 @@
+"""What happened in a run: the counters, and the line that sums them up."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from llmstream import complain
+from llmstream.values import Failure
+
+SHOWN = 10  # failures that get a line of their own; after that they are counted
+
+
+@dataclass(slots=True)
+class Counts:
+    """One run's books: read = out + failed + kept + unasked."""
+
+    read: int = 0
+    out: int = 0
+    failed: int = 0
+    kept: int = 0  # answered and in the done-file, but stdout had gone
+    answered: int = 0  # records whose answer is known, printed or not
+    unasked: int = 0  # read, and not asked because the run stopped
+    replayed: int = 0
+    calls: int = 0  # requests that were put to the endpoint
+    tries: int = 0  # HTTP calls, further tries and askings counted
+    names: list[str] = field(default_factory=list)  # of the first three failures
+    began: float = field(default_factory=time.monotonic)
+
+    def failure(self, where: str, failure: Failure, *, talkative: bool, kept_in: str | None) -> None:
+        """Count a failed record, and name it while the names are few."""
+        self.failed += 1
+        if len(self.names) < 3:
+            self.names.append(where)
+        if self.failed <= SHOWN or talkative:
+            status = f" (HTTP {failure.status})" if failure.status and failure.status != 200 else ""
+            complain.say(f"{where}: {failure.message}{status}")
+        elif self.failed == SHOWN + 1:
+            where = f"they are in {kept_in}" if kept_in else "-e FILE keeps them"
+            complain.say(f"further failures are counted, not shown; {where}")
+
+    def summary(self, usable: int | None) -> str:
+        """The line at the end."""
+        more = ", ..." if self.failed > len(self.names) else ""
+        failed = f"failed {self.failed}" + (f" ({', '.join(self.names)}{more})" if self.names else "")
+        parts = [f"read {self.read}", f"out {self.out}", failed]
+        parts += [f"kept {self.kept}"] * bool(self.kept) + [f"unasked {self.unasked}"] * bool(self.unasked)
+        of = f" (of {usable} in the file)" if usable else ""
+        tries = f" in {self.tries} tries" if self.tries != self.calls else ""
+        parts += [f"replayed {self.replayed}{of}", f"calls {self.calls}{tries}"]
+        return ", ".join([*parts, f"{time.monotonic() - self.began:.1f} s"])

@@ -1,0 +1,407 @@
+"""From stdin to stdout: bounded, drained on a signal, every record accounted for.
+
+The only file that knows pypeln. A tool gives two functions: begin makes of a record either
+its outcome (it failed, or it is in the done-file) or a job; finish turns a job into an
+outcome, with calls. Only jobs go through pypeln, so a replay costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import stat
+import sys
+import time
+import types
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Protocol
+
+from llmstream import complain, exact, records
+from llmstream.ask import Ask, Policy
+from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, say, warn, why
+from llmstream.done import DoneFile
+from llmstream.events import Counts
+from llmstream.limits import Limits
+from llmstream.stdio import Input, Output
+from llmstream.values import BadLine, Failure, Outcome, Record
+
+UNDER_WAY = 4  # records for each slot: who waits for a further try holds none
+WINDOW = 32 << 20  # bytes that -k may hold back, and
+WINDOW_RECORDS = 16  # records for each slot that it may always hold back
+LAST_WORDS = 1.0  # seconds for what is held back to go out when the drain has ended
+OVERHEAD = 400  # bytes that a held outcome costs beside its own
+
+
+class Work(Protocol):
+    """What a tool does with a record."""
+
+    def begin(self, record: Record) -> Any: ...  # an Outcome, or a job for finish
+
+    async def finish(self, job: Any) -> Outcome: ...
+
+
+class Settings(NamedTuple):
+    """What the flow has to know of a tool and its command line."""
+
+    options: SimpleNamespace
+    files: list[str]  # "-" is stdin
+    check: Callable[[Any], str | None] | None  # of an answer
+    connect: Callable[[], Any]  # opens the way to the endpoint, at the first call
+
+
+def run(settings: Settings, work: Callable[[Ask], Work]) -> int:
+    """Run a tool over its input; the exit status, unless it dies by a signal."""
+    options = settings.options
+    inputs = _check_streams(settings)
+    done = DoneFile(options.done) if options.done else None
+    errors = _open_errors(options.errors, inputs) if options.errors else None
+    loop = asyncio.new_event_loop()
+    gc.set_threshold(50_000, 20, 100)  # thousands of tasks come and go: at the default a third of the time goes here
+    flow = _Flow(settings, done, errors, loop)
+    status = loop.run_until_complete(flow.main(work))
+    flow.sum_up()
+    if flow.signal:
+        complain.die_by(flow.signal)
+    return status
+
+
+# -- before anything is paid --------------------------------------------------------------------
+
+
+def _check_streams(settings: Settings) -> set[tuple[int, int]]:
+    """Refuse what cannot work; the identities of the regular files that are read."""
+    import fcntl
+
+    if 1 in settings.options.closed or fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise Stop(CANNOT_WRITE, "cannot write stdout: it is closed")
+    inputs = set()
+    for name in settings.files:
+        status = _readable(name)
+        if stat.S_ISREG(status.st_mode):
+            inputs.add((status.st_dev, status.st_ino))
+    if _identity(1) in inputs:
+        raise Stop(FIX_FIRST, "cannot write stdout: it is one of the files that are read")
+    options = settings.options
+    if options.done and _identity(options.done) in (inputs | {_identity(1)}) - {None}:
+        raise Stop(FIX_FIRST, f"cannot use done-file {options.done}: it is the input or the output itself")
+    return inputs
+
+
+def _readable(name: str) -> os.stat_result:
+    """Looked at, not opened: a FIFO's writer would take us for its reader."""
+    try:
+        status = os.fstat(0) if name == "-" else os.stat(name)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(0, "it is a directory")
+        if name != "-" and not os.access(name, os.R_OK):
+            raise PermissionError(0, "permission denied")
+    except OSError as error:
+        raise Stop(FIX_FIRST, f"cannot read {name}: {why(error)}") from None
+    return status
+
+
+def _identity(file: int | str) -> tuple[int, int] | None:
+    """What tells a regular file from any other, whatever its name."""
+    with contextlib.suppress(OSError):
+        status = os.stat(file)
+        if stat.S_ISREG(status.st_mode):
+            return status.st_dev, status.st_ino
+    return None
+
+
+def _open_errors(path: str, inputs: set[tuple[int, int]]) -> int:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise Stop(FIX_FIRST, f"cannot open errors file {path}: {why(error)}") from None
+    if (mine := _identity(fd)) is not None:
+        if mine in inputs | {_identity(1)}:
+            raise Stop(FIX_FIRST, f"cannot use errors file {path}: it is the input or the output itself")
+        os.ftruncate(fd, 0)
+    return fd
+
+
+# -- the run ------------------------------------------------------------------------------------
+
+
+class _Flow:
+    """One run: its streams, its limits, its books."""
+
+    def __init__(
+        self, settings: Settings, done: DoneFile | None, errors: int | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.options = settings.options
+        self.settings = settings
+        self.done = done
+        self.errors = errors
+        self.counts = Counts()
+        self.limits = Limits(self.options.jobs, time.monotonic)
+        self.signal: int | None = None
+        self._order = _Order(self.options.jobs) if self.options.keep_order else None
+        self._repeat_told = False
+        loop.set_exception_handler(self._background_died)
+
+    async def main(self, make: Callable[[Ask], Work]) -> int:
+        """Read, work, write until the input ends, or until the drain after a stop has."""
+        self.input = Input()
+        self.out = Output(1, self._stdout_trouble)
+        self.ask = self._make_ask()
+        self.work = make(self.ask)
+        stopped = asyncio.Event()
+        self.limits.on_stop += [stopped.set, self.input.stop, self._say_why]
+        self._catch_signals()
+        everything = asyncio.ensure_future(self._everything())
+        deadline = asyncio.ensure_future(self._deadline(stopped))
+        await asyncio.wait({everything, deadline}, return_when=asyncio.FIRST_COMPLETED)
+        if everything.done() and (error := everything.exception()):
+            self._bug(error)
+        return self._status()
+
+    def _make_ask(self) -> Ask:
+        o = self.options
+        policy = Policy(o.retries, o.reask, o.once, o.offline, o.share)
+        return Ask(policy, self.settings.check, self.done, self.limits, self.counts, self.settings.connect)
+
+    async def _everything(self) -> None:
+        stage = _pypeln().map(
+            self._finish, self._jobs(), workers=UNDER_WAY * self.options.jobs, maxsize=self.options.jobs
+        )
+        async for turn, outcome in stage:
+            await self._deliver(turn, outcome)
+        await self.out.flush()
+        await self.ask.close()
+
+    async def _deadline(self, stopped: asyncio.Event) -> None:
+        """What is in flight after a stop may take so long; without a place to keep it, no time at all."""
+        await stopped.wait()
+        if self.out.trouble is None or self.done:
+            limit = self.options.timeout if self.options.drain is None else self.options.drain
+            await asyncio.sleep(limit)
+            with contextlib.suppress(TimeoutError):  # of a stdout that nobody reads
+                async with asyncio.timeout(LAST_WORDS):
+                    for outcome in self._order.all_held() if self._order else []:
+                        await self._emit(outcome)
+                    await self.out.flush()
+
+    # -- in
+
+    async def _jobs(self) -> AsyncIterator[tuple[int, Record, Any]]:
+        """The records that have to be asked. The others go straight to the output."""
+        turn = 0
+        try:
+            async for source in self._records():
+                if self.limits.stopped:
+                    return
+                self.counts.read += 1
+                if self._order:
+                    await self._order.room(turn)
+                begun = self._begin(source)
+                if isinstance(begun, Outcome):
+                    await self._deliver(turn, begun)
+                    if turn % 64 == 0:
+                        await asyncio.sleep(0)  # a long replay must not starve the calls
+                else:
+                    assert isinstance(source, Record)  # a bad line is an outcome
+                    yield turn, source, begun
+                turn += 1
+        except Exception as error:  # noqa: BLE001 - pypeln would wrap it; it is told in our own way
+            self._bug(error)
+
+    def _begin(self, source: Record | BadLine) -> Any:
+        if isinstance(source, BadLine):
+            return Outcome(source, failure=Failure("input", source.why))
+        if not self._repeat_told and exact.repeats_a_key(source.line, source.data):
+            self._repeat_told = True
+            warn(f"{source.where}: a field stands twice in one object; the last one counts")
+        return self.work.begin(source)
+
+    async def _records(self) -> AsyncIterator[Record | BadLine]:
+        for name in self.settings.files:
+            shown = "<stdin>" if name == "-" else name
+            number = 0
+            async for line in self._lines(name):
+                number += 1
+                if number == 1:
+                    line = records.without_bom(line)  # noqa: PLW2901 - a byte order mark is no part of the line
+                if not records.is_blank(line):
+                    yield records.parse(line, f"{shown}:{number}", raw_text=self.options.raw_input)
+
+    async def _lines(self, name: str) -> AsyncIterator[bytes]:
+        cut = records.Lines()
+        fd: int | None = 0
+        try:
+            if name != "-":
+                fd = await self.input.open(name)
+            while fd is not None and (chunk := await self.input.read(fd)):
+                for line in cut.feed(chunk):
+                    yield line
+            if (last := cut.rest()) and not self.limits.stopped:
+                yield last
+        except OSError as error:
+            self.limits.stop(Stop(FIX_FIRST, f"cannot read {name}: {why(error)}"))
+        finally:
+            if fd:
+                os.close(fd)
+
+    # -- the work
+
+    async def _finish(self, job: tuple[int, Record, Any]) -> tuple[int, Outcome]:
+        """A worker never raises: pypeln would drop its record without a word."""
+        turn, source, begun = job
+        try:
+            return turn, await self.work.finish(begun)
+        except Exception as error:  # noqa: BLE001 - see above
+            self._bug(error)
+            return turn, Outcome(source, failure=Failure("bug", f"a bug: {type(error).__name__}"))
+
+    # -- out
+
+    async def _deliver(self, turn: int, outcome: Outcome) -> None:
+        if self._order is None:
+            await self._emit(outcome)
+            return
+        for ready in self._order.put(turn, outcome):
+            await self._emit(ready)
+
+    async def _emit(self, outcome: Outcome) -> None:
+        counts = self.counts
+        failure = outcome.failure
+        if failure is None:
+            counts.replayed += outcome.replayed
+            self.out.put(outcome.out)
+            await self.out.room()
+        elif failure.type != "stopped":
+            counts.failure(outcome.source.where, failure, talkative=self.options.verbose, kept_in=self.options.errors)
+            self._write_error(outcome.source, failure)
+            self._count_against(self.options.max_errors)
+
+    def _write_error(self, source: Record | BadLine, failure: Failure) -> None:
+        if self.errors is None:
+            return
+        line = records.failed(source, failure, complain.tool) + b"\n"
+        try:
+            while line:
+                line = line[os.write(self.errors, line) :]
+        except OSError as error:
+            self.errors = None
+            self.limits.stop(Stop(CANNOT_WRITE, f"cannot write errors file {self.options.errors}: {why(error)}"))
+
+    def _count_against(self, most: tuple[int, str] | None) -> None:
+        """--max-errors: so many, or from the hundredth record on such a share."""
+        if most is None:
+            return
+        limit, unit = most
+        seen = self.out.taken + self.counts.failed
+        too_many = self.counts.failed >= limit if not unit else seen >= 100 and self.counts.failed * 100 > limit * seen
+        if too_many:
+            told = f"{self.counts.failed} of {seen} records failed (--max-errors {limit:g}{unit})"
+            self.limits.stop(Stop(1, f"stopped: {told}"))
+
+    # -- trouble
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and a shell's background jobs
+                loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGUSR1, lambda: say(self._summary()))
+
+    def _signalled(self, number: int) -> None:
+        if self.signal not in (None, signal.SIGPIPE):
+            complain.die_by(number)
+        self.signal = number
+        name = signal.Signals(number).name
+        self.limits.stop(Stop(128 + number, f"{name}: finishing what is in flight; the same again stops at once"))
+
+    def _stdout_trouble(self, error: OSError) -> None:
+        if isinstance(error, BrokenPipeError):
+            self.signal = self.signal or signal.SIGPIPE
+            self.limits.stop(Stop(128 + signal.SIGPIPE, ""))
+        else:
+            self.limits.stop(Stop(CANNOT_WRITE, f"cannot write stdout: {why(error)}"))
+
+    def _say_why(self) -> None:
+        stop = self.limits.stopped
+        if stop and stop.reason and (self.signal is None or not complain.quiet):
+            say(stop.reason)
+
+    def _background_died(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, Exception):
+            self._bug(error)
+
+    def _bug(self, error: BaseException) -> None:
+        at = error.__traceback__
+        while at and at.tb_next:
+            at = at.tb_next
+        place = f"{os.path.basename(at.tb_frame.f_code.co_filename)}:{at.tb_lineno}" if at else "?"
+        self.limits.stop(Stop(1, f"a bug: {type(error).__name__} at {place}: {error}; what was answered is kept"))
+
+    # -- the end
+
+    def _status(self) -> int:
+        counts = self.counts
+        counts.out = self.out.written
+        missing = counts.read - counts.out - counts.failed
+        if missing and not self.limits.stopped:
+            say(f"a bug: {missing} records went in and did not come out")
+            return 1
+        counts.kept = min(missing, counts.answered - counts.out) if self.done else 0
+        counts.unasked = missing - counts.kept
+        if self.limits.stopped:
+            return self.limits.stopped.status
+        return 1 if counts.failed else 0
+
+    def _summary(self) -> str:
+        self.counts.out = self.out.written
+        return self.counts.summary(self.done.usable if self.done else None)
+
+    def sum_up(self) -> None:
+        if self.signal != signal.SIGPIPE:
+            warn(self._summary())
+
+
+class _Order:
+    """Input order: outcomes wait here until all before them have gone out."""
+
+    def __init__(self, jobs: int) -> None:
+        self._least = WINDOW_RECORDS * jobs
+        self._held: dict[int, Outcome] = {}
+        self._size = 0
+        self._next = 0
+        self._moved = asyncio.Event()
+
+    async def room(self, turn: int) -> None:
+        """Wait until a record may be read: the window has a place for it."""
+        while turn - self._next >= self._least and self._size >= WINDOW:
+            self._moved.clear()
+            await self._moved.wait()
+
+    def put(self, turn: int, outcome: Outcome) -> list[Outcome]:
+        """Hold an outcome; all that may go out now."""
+        self._held[turn] = outcome
+        self._size += len(outcome.out) + OVERHEAD
+        ready = []
+        while (first := self._held.pop(self._next, None)) is not None:
+            ready.append(first)
+            self._size -= len(first.out) + OVERHEAD
+            self._next += 1
+        if ready:
+            self._moved.set()
+        return ready
+
+    def all_held(self) -> list[Outcome]:
+        return [self._held[turn] for turn in sorted(self._held)]
+
+
+def _pypeln() -> Any:
+    """pypeln.task. Its thread and process parts, not used here, import stopit, which asks setuptools for
+    a module that current ones no longer have; an empty stand-in spares both."""
+    sys.modules.setdefault("stopit", types.ModuleType("stopit"))
+    from pypeln import task
+
+    return task

@@ -1,0 +1,58 @@
+"""llm-map: ask a model about each record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmstream import options
+from llmstream.place import Place
+from llmstream.values import Answer, Failure, Outcome, Record, Request
+
+if TYPE_CHECKING:
+    from types import SimpleNamespace
+
+    from llmstream.ask import Ask
+    from llmstream.prompt import Build
+
+FORMS = ("llm-map [option]... PROMPT [FILE]...", "llm-map [option]... -f PROMPTFILE [FILE]...")
+ABOUT = "Ask a model about each record: JSON Lines in, the records with an answer out."
+TABLE = (*options.FOR_MODELS, *options.ABOUT_ITSELF)
+
+
+def main(argv: list[str]) -> int:
+    o, operands = options.command_line("llm-map", FORMS, ABOUT, TABLE, argv)
+    text, files = options.prompt_and_files(o, operands)
+    from llmstream import flow, start  # not before: --help is to be quick
+
+    start.check(o)
+    shape = start.shape(o)
+    account = start.account(o)
+    build = start.builder(o, text, start.model(o, account), shape)
+    settings = flow.Settings(o, files, shape.check if shape else None, start.connector(o, account))
+    return flow.run(settings, lambda ask: Map(ask, build, o))
+
+
+class Map:
+    """One record in, one request, one record out."""
+
+    def __init__(self, ask: Ask, build: Build, o: SimpleNamespace) -> None:
+        self._ask = ask
+        self._build = build
+        self._place = Place(o)
+
+    def begin(self, record: Record) -> Outcome | tuple[Record, Request]:
+        request = self._place.failure(record) or self._build(record)
+        if isinstance(request, Failure):
+            return Outcome(record, failure=request)
+        request = self._ask.number(request)
+        found = self._ask.recall(request)
+        return (record, request) if found is None else self._outcome(record, found)
+
+    async def finish(self, job: tuple[Record, Request]) -> Outcome:
+        record, request = job
+        return self._outcome(record, await self._ask(request))
+
+    def _outcome(self, record: Record, found: Answer | Failure) -> Outcome:
+        if isinstance(found, Failure):
+            return Outcome(record, failure=found)
+        return self._place.outcome(record, found)

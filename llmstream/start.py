@@ -1,0 +1,81 @@
+"""From a command line to the parts of a run. Whatever is wrong here costs nothing."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from types import SimpleNamespace
+
+from llmstream import options, prompt, schema, wire
+from llmstream.complain import FIX_FIRST, Stop, warn
+
+DEFAULT_MODEL = "gpt-5.4-mini"
+
+
+def check(o: SimpleNamespace) -> None:
+    """Options that do not go together."""
+    if o.share and not o.done:
+        raise Stop(FIX_FIRST, "cannot use --share alone: it wants -d FILE")
+    if o.offline and not o.done:
+        raise Stop(FIX_FIRST, "cannot use --offline alone: it wants -d FILE")
+    if not o.output and not o.schema:
+        raise Stop(FIX_FIRST, "cannot use -o . alone: only an object can be merged, so it wants -S SCHEMA")
+    if o.meta and o.raw_output:
+        raise Stop(FIX_FIRST, "cannot use -r and -M together: -r prints the answer alone")
+    if o.meta and o.meta == o.output:
+        raise Stop(FIX_FIRST, f"cannot use {'.'.join(o.meta)} for both -o and -M")
+    if o.done and o.errors and os.path.realpath(o.done) == os.path.realpath(o.errors):
+        raise Stop(FIX_FIRST, f"cannot use {o.done} for both -d and -e")
+
+
+def account(o: SimpleNamespace) -> wire.Account | None:
+    """Whom to ask; nobody with --offline, which needs no key either."""
+    return None if o.offline else wire.account(o.base_url, o.key_file, os.environ)
+
+
+def model(o: SimpleNamespace, account: wire.Account | None) -> str:
+    if o.model:
+        return str(o.model)
+    url = account.url if account else o.base_url or os.environ.get("OPENAI_BASE_URL")
+    if not url or wire.Account(url, "").is_openai:
+        return DEFAULT_MODEL
+    if account is None or account.azure:
+        raise Stop(FIX_FIRST, "no model: name one with -m")
+    name = wire.only_model(account, o.timeout)
+    warn(f"using the model {name}, the only one there")
+    return name
+
+
+def connector(o: SimpleNamespace, account: wire.Account | None) -> Callable[[], wire.Endpoint]:
+    """What opens the way to the endpoint, once there is something to ask."""
+
+    def connect() -> wire.Endpoint:
+        assert account is not None  # --offline fails a record before it comes here
+        endpoint = wire.connect(account, o.timeout)
+        gc.freeze()  # what was imported stays: no need to look through it again
+        return endpoint
+
+    return connect
+
+
+def shape(o: SimpleNamespace) -> schema.Shape | None:
+    if o.schema is None:
+        return None
+    try:
+        return schema.read(options.text_or_file("schema", o.schema))
+    except schema.SchemaError as error:
+        raise Stop(FIX_FIRST, f"cannot use the schema: {error}") from None
+
+
+def builder(o: SimpleNamespace, text: str, model: str, shape: schema.Shape | None) -> prompt.Build:
+    """The function that makes a request of a record."""
+    params = dict(o.param)
+    if shape and "response_format" in params:
+        raise Stop(FIX_FIRST, "cannot use -S and -P response_format together")
+    system = options.text_or_file("system message", o.system) if o.system is not None else None
+    response_format = shape.response_format if shape else None
+    try:
+        return prompt.builder(text, system, model, params, response_format, raw_text=o.raw_input)
+    except ValueError as error:
+        raise Stop(FIX_FIRST, f"cannot use the template: {error}") from None
