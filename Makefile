@@ -1,3 +1,4 @@
+# make demo    a pipe of two filters over 200 articles, killed half way and run again
 # make test    the tests
 # make check   lint, types, manual and tests: what has to be green
 # make install PREFIX=/usr/local
@@ -8,7 +9,10 @@ VENV = .venv
 BIN = $(VENV)/bin
 HOME_OF_IT = $(DESTDIR)$(PREFIX)/lib/llmstream
 
-.PHONY: test check lint install uninstall clean
+.PHONY: demo test check lint install uninstall clean
+
+demo: $(VENV)/run
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo
 
 test: $(VENV)/test
 	$(BIN)/python -m pytest
