@@ -18,7 +18,7 @@ _CUT = frozenset(("length", "max_tokens", "model_length", "abort", "error", "ins
 def read(body: bytes) -> Reply | Failure:
     """What a 200 says. Anything may come with a 200."""
     try:
-        data = exact.loads_leniently(body)
+        data = exact.loads_quickly(body)
     except ValueError:
         if body.lstrip()[:1] in (b"{", b"["):
             return Failure("cut", "the reply was cut short: not whole JSON", 200)
@@ -31,7 +31,9 @@ def read(body: bytes) -> Reply | Failure:
         return _reply(data, choice, choice["message"])
     except (LookupError, TypeError, AttributeError):
         said = error_text(data)
-        return Failure("reply", said or "the endpoint's answer has no choices", 200)
+        return Failure(
+            "reply", f"an error, with status 200: {said}" if said else "the endpoint's answer has no choices", 200
+        )
 
 
 def _reply(data: dict[str, Any], choice: dict[str, Any], message: dict[str, Any]) -> Reply:

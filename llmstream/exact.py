@@ -124,6 +124,14 @@ def loads_leniently(raw: bytes) -> Any:
         return scrub(value)
 
 
+def loads_quickly(raw: bytes) -> Any:
+    """The same where nobody looks at the numbers."""
+    try:
+        return orjson.loads(raw)
+    except ValueError:
+        return loads_leniently(raw)
+
+
 def scrub(value: Any) -> Any:
     """The value with U+FFFD for each half of a surrogate pair."""
     if isinstance(value, str):

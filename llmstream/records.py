@@ -88,6 +88,8 @@ def _why_not(line: bytes, error: ValueError) -> str:
         line.decode()
     except UnicodeDecodeError:
         return _NOT_UTF8
+    if line in (b"{", b"[", b"[{"):
+        return "not a JSON object on one line; jq -c makes lines of a whole file"
     if isinstance(error, json.JSONDecodeError):
         return f"not valid JSON: {error.msg} at column {error.colno}"
     return f"not valid JSON: {error}"

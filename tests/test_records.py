@@ -70,7 +70,7 @@ def test_blank_lines_and_a_byte_order_mark() -> None:
 # -- parse -------------------------------------------------------------------------------------
 
 BAD = [
-    (b"{", "not valid JSON"),
+    (b"{", "not a JSON object on one line"),
     (b'{"a":1', "not valid JSON"),
     (b'{"a":1}{"b":2}', "not valid JSON"),
     (b"[1]", "not a JSON object: [1]"),
