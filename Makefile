@@ -1,15 +1,18 @@
 # make demo    a pipe of two filters over 200 articles, killed half way and run again
 # make test    the tests
-# make check   lint, types, manual and tests: what has to be green
+# make torture kill pipes at random and check the books; ROUNDS=2000 for a long one
+# make check   all of this: lint, types, manual, tests and torture; what has to be green
 # make install PREFIX=/usr/local
 
 PYTHON ?= python3
 PREFIX ?= /usr/local
+ROUNDS = 200
+SEED = 1
 VENV = .venv
 BIN = $(VENV)/bin
 HOME_OF_IT = $(DESTDIR)$(PREFIX)/lib/llmstream
 
-.PHONY: demo test check lint install uninstall clean
+.PHONY: demo test check lint torture install uninstall clean
 
 demo: $(VENV)/run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo
@@ -17,7 +20,11 @@ demo: $(VENV)/run
 test: $(VENV)/test
 	$(BIN)/python -m pytest
 
-check: lint test
+check: lint test torture
+
+# Seeded: ROUNDS kills, beginning with SEED.
+torture: $(VENV)/test
+	$(BIN)/python tests/torture.py $(ROUNDS) $(SEED)
 
 lint: $(VENV)/test
 	$(BIN)/ruff check

@@ -154,6 +154,7 @@ class Ask:
                     return Failure(result.type, result.why, attempts=course.tries)
                 course.body = prompt.corrected(request.body, result.content, result.why)
                 course.asking += 1
+                course.counted = course.billed = 0
         except Stop as reason:
             self.limits.stop(reason)
             return NOT_STARTED
@@ -195,7 +196,9 @@ class Ask:
             retry_error_callback=_result,
         )
         last: Answer | Rejected | Failure | _Again = await repeat(attempt)
-        return last.failure._replace(attempts=course.tries) if isinstance(last, _Again) else last
+        if isinstance(last, _Again):
+            return NOT_STARTED if self.limits.stopped else last.failure._replace(attempts=course.tries)
+        return last
 
     def _given_up(self, course: _Course, again: _Again) -> bool:
         course.billed += again.billed
@@ -220,11 +223,11 @@ class Ask:
                 if result is not None:
                     self._rung_settled = not isinstance(result, (_Again, Failure))
                     if self._rung_settled and self._rung:
-                        self._tell_rung()
+                        form = prompt.RUNGS[self._rung]
+                        warn(f"the endpoint refuses response_format, now using {form}: {self._refusal}")
                     return result
         result = await self._try(course)
-        while result is None:
-            result = await self._try(course)
+        assert result is not None  # once it is settled no form is given up
         return result
 
     async def _try(self, course: _Course) -> Answer | Rejected | Failure | _Again | None:
@@ -235,13 +238,14 @@ class Ask:
             if self._endpoint is None:
                 self._endpoint = self._connect()
             self._note_try(course)
-            rung, began = self._rung, time.monotonic()
+            began = time.monotonic()
             key = course.request.key if course.asking == 1 else f"{course.request.key}+{course.asking - 1}"
-            got = await self._endpoint.post(prompt.lowered(course.body, rung) if self._check else course.body, key)
+            got = await self._endpoint.post(
+                prompt.lowered(course.body, self._rung) if self._check else course.body, key
+            )
             if isinstance(got, Sent) and got.status != 200:
                 message, code = answer.error_of(got.body)
-                if self._check and answer.refuses_format(got.status, message) and rung + 1 < len(prompt.RUNGS):
-                    self._lower(rung, message)
+                if not self._rung_settled and answer.refuses_format(got.status, message) and self._lower(message):
                     return None
                 return self._http_error(course, got, message, code)
             if isinstance(got, Trouble):
@@ -250,26 +254,22 @@ class Ask:
         finally:
             self.limits.leave()
 
-    def _lower(self, rung: int, message: str) -> None:
-        if rung == self._rung:
-            self._rung += 1
-            self._refusal = brief(message, 120)
-            if self._rung_settled:  # it took this form before
-                self._tell_rung()
-
-    def _tell_rung(self) -> None:
-        warn(f"the endpoint refuses response_format, now using {prompt.RUNGS[self._rung]}: {self._refusal}")
+    def _lower(self, message: str) -> bool:
+        """Go on to the next form of response_format, if there is one."""
+        if self._rung + 1 == len(prompt.RUNGS):
+            return False
+        self._rung += 1
+        self._refusal = brief(message, 120)
+        return True
 
     # -- what came back
 
     def _read(self, course: _Course, got: Sent, latency: float) -> Answer | Rejected | Failure | _Again:
         reply = answer.read(got.body)
         if isinstance(reply, Failure):
-            failure = reply._replace(attempts=course.tries)
-            if reply.type == "cut":
-                return _Again(failure, billed=True)
-            self.limits.refused(failure.message)
-            return failure
+            if reply.type != "cut":
+                self.limits.refused(reply.message)
+            return _Again(reply._replace(attempts=course.tries), counted=False, billed=True)
         self.limits.answered(first=course.tries == 1)
         value = answer.judge(reply, self._check)
         if isinstance(value, Rejected):

@@ -153,9 +153,11 @@ class Limits:
         if self._silent_since is None:
             self._silent_since = now
         silent = now - self._silent_since
-        self._patient = silent <= (PATIENCE if self._answered else FIRST_PATIENCE)
-        # Where only requests are left that failed before, they may be the trouble: they fail, each by itself.
-        if not self._patient and (certain or first or self._fresh):
+        limit = PATIENCE if self._answered else FIRST_PATIENCE
+        endless = certain or first or bool(self._fresh)  # there is work that this silence keeps from being done
+        # A few that failed before, and nothing else left to do: they may be the trouble, and their tries count again.
+        self._patient = silent <= (limit if endless or self._fresh_failures >= 4 * self.jobs else FIRST_PATIENCE)
+        if silent > limit and endless:
             self.stop(Stop(LATER, f"cannot reach the endpoint for {silent:.0f} s: {brief(reason)}; run again later"))
         elif self.width == 1 and self.out(certain=certain):
             least, most = PROBE_EVERY
@@ -184,6 +186,7 @@ class Limits:
     def pause(self, seconds: float | None) -> None:
         """A 429: nobody calls until then. None: the endpoint does not say for how long."""
         now = self._now()
+        self._health -= self._health * self._step  # what comes after the pause begins with few
         self._silent_since = None  # it does answer
         if self._limited_since is None:
             self._limited_since = now

@@ -68,7 +68,8 @@ class Endpoint(NamedTuple):
 def account(base_url: str | None, key_file: str | None, environ: Mapping[str, str]) -> Account:
     """What the openai package would make of the environment; Stop says what is missing."""
     azure = _is_azure(base_url, environ)
-    url = base_url or environ.get("OPENAI_BASE_URL") or (environ.get("AZURE_OPENAI_ENDPOINT") if azure else OPENAI)
+    elsewhere = environ.get("AZURE_OPENAI_ENDPOINT") if azure else environ.get("OPENAI_BASE_URL") or OPENAI
+    url = base_url or elsewhere
     if not url:
         raise Stop(FIX_FIRST, "no endpoint: set AZURE_OPENAI_ENDPOINT")
     _check_url(url)
@@ -186,9 +187,8 @@ def _azure(account: Account, common: dict[str, Any]) -> openai.AsyncOpenAI:
 
     token = os.environ.get("AZURE_OPENAI_AD_TOKEN", "").strip()
     secret = "azure_ad_token" if token == account.key else "api_key"
-    where = "base_url" if os.environ.get("OPENAI_BASE_URL") else "azure_endpoint"
-    settings: dict[str, Any] = {secret: account.key, where: account.url}
-    return openai.AsyncAzureOpenAI(**settings, **common)
+    settings: dict[str, Any] = {secret: account.key}
+    return openai.AsyncAzureOpenAI(azure_endpoint=account.url, **settings, **common)
 
 
 def _check_headers(headers: Mapping[str, Any]) -> None:
@@ -222,7 +222,7 @@ def _direct(client: openai.AsyncOpenAI, timeout: float, sent: Callable[..., Sent
     """Our own session, with the client's URL and headers."""
     import aiohttp
 
-    base = str(client.base_url)
+    base = str(client.base_url).rstrip("/") + "/"
     headers = {**_by_name(client.auth_headers), **_by_name(client.default_headers)}
     fixed = {name: value for name, value in headers.items() if isinstance(value, str)}
     session = aiohttp.ClientSession(

@@ -38,14 +38,15 @@ def failures(path: Path) -> dict[str, str]:
 
 
 def test_asks_again_with_what_was_wrong(tmp_path: Path) -> None:
-    replies = [says("no JSON"), error(500), says('{"n": "x"}'), says('{"n": 3}')]
+    half = Reply(chat(), promise=5000)  # one further try, for each asking
+    replies = [half, says("no JSON"), half, says('{"n": "x"}'), says('{"n": 3}')]
     done = tmp_path / "done"
     with Endpoint(lambda call: replies[call.number]) as endpoint:
         got = run("llm-map", "-s", "be brief", *NUMBER, "-d", done, "-M", "meta", stdin=records("a"), url=endpoint.url)
     assert (got.returncode, lines(got.stdout)[0]["output"]) == (0, {"n": 3})
-    assert lines(got.stdout)[0]["meta"]["attempts"] == 4
-    first, second, same, third = [call.json["messages"] for call in endpoint.calls]
-    assert first == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "a"}]
+    assert lines(got.stdout)[0]["meta"]["attempts"] == 5
+    first, again, second, same, third = [call.json["messages"] for call in endpoint.calls]
+    assert first == again == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "a"}]
     assert second == same
     for messages, answer in ((second, "no JSON"), (third, '{"n": "x"}')):
         assert messages[:2] == first
@@ -54,14 +55,14 @@ def test_asks_again_with_what_was_wrong(tmp_path: Path) -> None:
     assert "not JSON" in second[3]["content"]
     assert "integer" in third[3]["content"]
     key = kept(done)[0]["key"]
-    assert [call.key for call in endpoint.calls] == [key, f"{key}+1", f"{key}+1", f"{key}+2"]
+    assert [call.key for call in endpoint.calls] == [key, key, f"{key}+1", f"{key}+1", f"{key}+2"]
     assert [(line["key"], line.get("asked"), line["answer"]) for line in kept(done)] == [
         (key, 1, "no JSON"),
         (key, 2, '{"n": "x"}'),
         (key, None, '{"n": 3}'),
     ]
     assert [line.get("rejected", "accepted").split(":")[0] for line in kept(done)] == ["schema", "schema", "accepted"]
-    assert "calls 1 in 4 tries" in got.stderr.decode()
+    assert "calls 1 in 5 tries" in got.stderr.decode()
 
 
 @pytest.mark.parametrize(("words", "calls"), [(("--reask", "0"), 1), ((), 3)])

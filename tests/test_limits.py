@@ -213,20 +213,22 @@ async def test_requests_that_always_fail_are_no_outage() -> None:
 
 
 PATIENT = {
-    # known, certain, first, a fresh one waits: what comes of a silence that is too long
-    (False, False, False, False): "they fail",
-    (False, False, True, False): "stop",
-    (False, False, False, True): "stop",
-    (False, True, False, False): "stop",
-    (True, False, False, False): "they fail",
-    (True, False, True, False): "stop",
-    (True, True, False, False): "stop",
+    # known, certain, first, a fresh one waits: how long a silence may last, and what comes after it
+    (False, False, False, False): (FIRST_PATIENCE, "they fail"),
+    (False, False, True, False): (FIRST_PATIENCE, "stop"),
+    (False, False, False, True): (FIRST_PATIENCE, "stop"),
+    (False, True, False, False): (FIRST_PATIENCE, "stop"),
+    (True, False, False, False): (FIRST_PATIENCE, "they fail"),
+    (True, False, True, False): (PATIENCE, "stop"),
+    (True, False, False, True): (PATIENCE, "stop"),
+    (True, True, False, False): (PATIENCE, "stop"),
 }
 
 
 @pytest.mark.parametrize("case", PATIENT)
 def test_patience(case: tuple[bool, bool, bool, bool]) -> None:
     known, certain, first, fresh = case
+    limit, comes = PATIENT[case]
 
     async def test() -> None:
         limits, clock = machine(1)
@@ -236,15 +238,15 @@ def test_patience(case: tuple[bool, bool, bool, bool]) -> None:
         waiting = asyncio.ensure_future(limits.enter()) if fresh else None
         await settle()
         down(limits, 3, certain=certain)
-        clock.time += (PATIENCE if known else FIRST_PATIENCE) - 1
+        clock.time += limit - 1
         limits.troubled("no", first=first, certain=certain)
         assert not limits.stopped
         assert limits.out(certain=certain)
         clock.time += 2
         limits.troubled("gone", first=first, certain=certain)
-        if PATIENT[case] == "stop":
-            assert stopped(limits)[0] == LATER
-            assert re.fullmatch(r"cannot reach the endpoint for (21|301) s: gone; run again later", stopped(limits)[1])
+        if comes == "stop":
+            told = f"cannot reach the endpoint for {limit + 1:.0f} s: gone; run again later"
+            assert stopped(limits) == (LATER, told)
         else:
             assert not limits.stopped
             assert not limits.out(certain=certain)  # from here on their tries count
@@ -252,6 +254,17 @@ def test_patience(case: tuple[bool, bool, bool, bool]) -> None:
             waiting.cancel()
 
     asyncio.run(test())
+
+
+def test_patience_where_all_that_are_under_way_fail() -> None:
+    """Then the next would fail as well: it is the endpoint."""
+    limits, clock = machine(2)
+    limits.answered()
+    for count, out in ((7, False), (1, True)):
+        down(limits, count)
+        clock.time += FIRST_PATIENCE + 1
+        limits.troubled("no", first=False, certain=False)
+        assert limits.out(certain=False) == out
 
 
 @in_loop

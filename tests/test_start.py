@@ -11,7 +11,7 @@ from endpoint import Endpoint, Reply, says
 from tool import jsonl, run
 
 RECORDS = jsonl({"q": "one"}, {"q": "two"})
-AZURE = {"AZURE_OPENAI_API_KEY": "azure-key-1", "AZURE_OPENAI_ENDPOINT": "https://x.invalid"}
+AZURE = ["AZURE_OPENAI_API_KEY=azure-key-1", "AZURE_OPENAI_ENDPOINT=https://x.invalid"]
 
 
 def make_files(here: Path) -> None:
@@ -97,17 +97,17 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     # Azure
     "both kinds": (
         "both OpenAI's and Azure's variables are set: set OPENAI_API_TYPE",
-        [*(f"{name}={value}" for name, value in AZURE.items()), "OPENAI_BASE_URL=", "hi"],
+        [*AZURE, "OPENAI_BASE_URL=", "hi"],
     ),
     "no Azure endpoint": ("set AZURE_OPENAI_ENDPOINT", ["OPENAI_API_TYPE=azure", "OPENAI_BASE_URL=", "hi"]),
-    "no Azure key": ("set AZURE_OPENAI_API_KEY or give --key-file", ["OPENAI_API_TYPE=azure", "hi"]),
-    "no Azure version": (
-        "set OPENAI_API_VERSION",
-        ["OPENAI_API_TYPE=azure", "AZURE_OPENAI_API_KEY=azure-key-1", "hi"],
+    "no Azure key": (
+        "set AZURE_OPENAI_API_KEY or give --key-file",
+        ["OPENAI_API_TYPE=azure", "AZURE_OPENAI_ENDPOINT=https://x.invalid", "hi"],
     ),
+    "no Azure version": ("set OPENAI_API_VERSION", ["OPENAI_API_TYPE=azure", *AZURE, "hi"]),
     "no Azure model": (
         "no model: name one with -m",
-        ["OPENAI_API_TYPE=azure", "AZURE_OPENAI_API_KEY=azure-key-1", "OPENAI_API_VERSION=1", "LLMSTREAM_MODEL=", "hi"],
+        ["OPENAI_API_TYPE=azure", *AZURE, "OPENAI_API_VERSION=1", "LLMSTREAM_MODEL=", "hi"],
     ),
     # what the environment adds to a call
     "a header with a line break": ("cannot send the header OpenAI-Organization", ["OPENAI_ORG_ID=a\n", "{{ q }}"]),
