@@ -74,6 +74,25 @@ def hold_standard_streams() -> frozenset[int]:
     return frozenset(closed)
 
 
+def sigpipe_was_ignored() -> bool:
+    """Were we started with SIGPIPE ignored?
+
+    Python ignores it before any code of ours runs, so this can only be told from our parent,
+    and only of one that hands on what it has itself: a shell after trap '' PIPE, systemd.
+    """
+    try:
+        parent = f"/proc/{os.getppid()}"
+        name = os.path.basename(os.readlink(f"{parent}/exe"))
+        with open(f"{parent}/status") as status:
+            ignored = next(int(line.split()[1], 16) for line in status if line.startswith("SigIgn:"))
+    except (OSError, StopIteration):
+        return False
+    return name in _HANDS_ON and bool(ignored >> (signal.SIGPIPE - 1) & 1)
+
+
+_HANDS_ON = ("sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh", "fish", "systemd")
+
+
 def print_out(text: str, closed: frozenset[int]) -> int:
     """What --help and --version print: on stdout, checked."""
     data = text.encode()
@@ -82,9 +101,9 @@ def print_out(text: str, closed: frozenset[int]) -> int:
             raise OSError(0, "it is closed")
         while data:
             data = data[os.write(1, data) :]
-    except BrokenPipeError:
-        die_by(signal.SIGPIPE)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and not sigpipe_was_ignored():
+            die_by(signal.SIGPIPE)
         raise Stop(CANNOT_WRITE, f"cannot write stdout: {why(error)}") from None
     return 0
 

@@ -143,6 +143,7 @@ class _Flow:
         self.signal: int | None = None
         self._order = _Order(self.options.jobs) if self.options.keep_order else None
         self._repeat_told = False
+        self._sigpipe_ignored = complain.sigpipe_was_ignored()
         loop.set_exception_handler(self._background_died)
 
     async def main(self, make: Callable[[Ask], Work]) -> int:
@@ -318,7 +319,7 @@ class _Flow:
         self.limits.stop(Stop(128 + number, f"{name}: finishing what is in flight; the same again stops at once"))
 
     def _stdout_trouble(self, error: OSError) -> None:
-        if isinstance(error, BrokenPipeError):
+        if isinstance(error, BrokenPipeError) and not self._sigpipe_ignored:
             self.signal = self.signal or signal.SIGPIPE
             self.limits.stop(Stop(128 + signal.SIGPIPE, ""))
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import queue
 import select
@@ -165,7 +166,7 @@ class Output:
         poll.register(self._fd, select.POLLERR)
         if poll.poll(0):
             self._loop.remove_reader(self._fd)
-            self._fail(BrokenPipeError())
+            self._fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
             self._wrote(0, 0, None)
         elif stat.S_ISSOCK(os.fstat(self._fd).st_mode):
             self._loop.remove_reader(self._fd)  # it sends us something; we only write
