@@ -6,7 +6,7 @@ import os
 from types import SimpleNamespace
 
 from llmstream import exact, records
-from llmstream.complain import FIX_FIRST, Stop, warn
+from llmstream.complain import warn
 from llmstream.values import Answer, Failure, Outcome, Record, told
 
 
@@ -19,8 +19,6 @@ class Place:
         self._raw: bool = o.raw_output
         self._terminal = os.isatty(1)
         self._replaced_told = False
-        if self._meta and self._output and not self._raw:
-            _refuse_within(self._output, self._meta)
 
     def failure(self, record: Record) -> Failure | None:
         """Why there is no place in this record, before anything is paid for it."""
@@ -61,9 +59,3 @@ class Place:
         if self._output and not self._replaced_told and records.holds(record.data, self._output):
             self._replaced_told = True
             warn(f"{record.where}: the record has a field {'.'.join(self._output)} already; it is replaced")
-
-
-def _refuse_within(output: tuple[str, ...], meta: tuple[str, ...]) -> None:
-    """One of the two would replace the other."""
-    if all(one == other for one, other in zip(output, meta, strict=False)):
-        raise Stop(FIX_FIRST, f"cannot use -o {'.'.join(output)} and -M {'.'.join(meta)}: one is within the other")

@@ -23,8 +23,9 @@ def check(o: SimpleNamespace) -> None:
         raise Stop(FIX_FIRST, "cannot use -o . alone: only an object can be merged, so it wants -S SCHEMA")
     if o.meta and o.raw_output:
         raise Stop(FIX_FIRST, "cannot use -r and -M together: -r prints the answer alone")
-    if o.meta and o.meta == o.output:
-        raise Stop(FIX_FIRST, f"cannot use {'.'.join(o.meta)} for both -o and -M")
+    if o.meta and o.output and all(one == other for one, other in zip(o.output, o.meta, strict=False)):
+        places = f"-o {'.'.join(o.output)} and -M {'.'.join(o.meta)}"
+        raise Stop(FIX_FIRST, f"cannot use {places}: one is within the other")
     if o.done and o.errors and os.path.realpath(o.done) == os.path.realpath(o.errors):
         raise Stop(FIX_FIRST, f"cannot use {o.done} for both -d and -e")
 

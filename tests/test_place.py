@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 
 from llmstream import place, records
-from llmstream.complain import Stop
 from llmstream.place import Place
 from llmstream.values import Answer, Failure, Outcome, Record, Usage
 
@@ -79,14 +78,6 @@ def test_meta(output: str, meta: str, line: str, value: str, expected: object) -
 def test_meta_beside_an_answer_as_deep_as_may_be() -> None:
     deep = '{"a":' * 200 + "1" + "}" * 200
     assert json.loads(out(placed("output", "m"), deep, deep))["m"] == META
-
-
-@pytest.mark.parametrize(("output", "meta"), [("a", "a"), ("a", "a.b"), ("a.b", "a"), ("a.b.c", "a.b")])
-def test_one_place_within_the_other_is_refused(output: str, meta: str) -> None:
-    with pytest.raises(Stop) as told:
-        placed(output, meta)
-    assert told.value.status == 2
-    placed(output, meta, raw=True)
 
 
 @pytest.mark.parametrize(
