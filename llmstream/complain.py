@@ -58,6 +58,8 @@ def brief(text: str, limit: int = 300) -> str:
 
 def why(error: OSError) -> str:
     """The system's own words for an error, without errno and path."""
+    if error.errno and error.errno > 0:  # strerror may be anything that a library put there
+        return os.strerror(error.errno)
     return error.strerror or str(error)
 
 

@@ -75,7 +75,7 @@ def in_utf8(text: str) -> str:
 
 def some(text: str) -> str:
     if not text:
-        raise ValueError("not an empty string")
+        raise ValueError("something that is not empty")
     return text
 
 

@@ -282,7 +282,7 @@ def _no_certificates(error: OSError) -> Stop:
 
 def _untrusted(base: str, error: Exception) -> Stop:
     reason = getattr(error, "verify_message", "") or type(error).__name__
-    return Stop(FIX_FIRST, f"cannot trust {_host(base)}: {reason}; SSL_CERT_FILE names further authorities")
+    return Stop(FIX_FIRST, f"cannot trust {_host(base)}: {reason}; SSL_CERT_FILE can name the authority to trust")
 
 
 def _late(base: str, timeout: float, *, connecting: bool) -> Trouble:
