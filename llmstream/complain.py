@@ -63,6 +63,15 @@ def why(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def bug(error: BaseException) -> str:
+    """A fault of ours in one line: what and where, not its text, which may hold a secret."""
+    at = error.__traceback__
+    while at and at.tb_next:
+        at = at.tb_next
+    place = f"{os.path.basename(at.tb_frame.f_code.co_filename)}:{at.tb_lineno}" if at else "?"
+    return f"a bug in {tool}: {type(error).__name__} at {place}; what was answered is kept"
+
+
 def hold_standard_streams() -> frozenset[int]:
     """Fill closed descriptors 0-2, so that no file of ours becomes stdout; say which were closed."""
     closed = set()
@@ -135,10 +144,6 @@ def leave(name: str, main: Callable[[list[str]], int]) -> NoReturn:
     except KeyboardInterrupt:
         die_by(signal.SIGINT)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is one line too
-        at = error.__traceback__
-        while at and at.tb_next:
-            at = at.tb_next
-        place = f"{os.path.basename(at.tb_frame.f_code.co_filename)}:{at.tb_lineno}" if at else "?"
-        say(f"a bug in {name}: {type(error).__name__} at {place}; what was answered is kept")
+        say(bug(error))
         status = 1
     os._exit(status)

@@ -336,11 +336,7 @@ class _Flow:
             self._bug(error)
 
     def _bug(self, error: BaseException) -> None:
-        at = error.__traceback__
-        while at and at.tb_next:
-            at = at.tb_next
-        place = f"{os.path.basename(at.tb_frame.f_code.co_filename)}:{at.tb_lineno}" if at else "?"
-        self.limits.stop(Stop(1, f"a bug: {type(error).__name__} at {place}: {error}; what was answered is kept"))
+        self.limits.stop(Stop(1, complain.bug(error)))
 
     # -- the end
 
