@@ -25,17 +25,6 @@ AT_LAST = 20.0  # what hangs is a failure, not an evening
 PROMPT = "{{ n }}"
 
 
-@pytest.fixture(autouse=True)
-def _signals_as_in_a_terminal() -> Iterator[None]:
-    """Whoever runs the tests under nohup, or in the background, has children that ignore signals."""
-    ignored = [number for number in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_IGN]
-    for number in ignored:
-        signal.signal(number, signal.SIG_DFL)
-    yield
-    for number in ignored:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def numbers(*span: int, **more: Any) -> bytes:
     """Records {"n": …}, one for each number of a range."""
     return jsonl(*({"n": n, **more} for n in range(*span))).encode()
