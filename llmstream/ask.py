@@ -94,13 +94,12 @@ class Ask:
         before = 0 if self.policy.share else self._done.index.count(request.key.encode())
         return request._replace(key=f"{request.key}-{before}") if before else request
 
-    def recall(self, request: Request) -> Answer | Failure | None:
-        """What the done-file says to a request. None: it has to be asked."""
+    def recall(self, request: Request, *, again: bool = True) -> Answer | Failure | None:
+        """What the done-file says to a request. None: it has to be asked. Not again: not if it ever failed for good."""
         found = self._replay(request.key)
         if isinstance(found, Answer):
-            self._counts.answered += 1
             return found
-        if isinstance(found, _Earlier) and self.policy.once and not self._unfinished(found):
+        if isinstance(found, _Earlier) and (self.policy.once or not again) and not self._unfinished(found):
             rejected = found.rejected
             return Failure(rejected.type, f"{rejected.why} (in an earlier run)")
         if self.policy.offline:
@@ -131,9 +130,7 @@ class Ask:
         if not self.policy.share:
             return await self._ask(request)
         if request.key in self._shared:
-            same = await asyncio.shield(self._shared[request.key])
-            self._counts.answered += isinstance(same, Answer)
-            return same
+            return await asyncio.shield(self._shared[request.key])
         future = self._shared[request.key] = asyncio.get_running_loop().create_future()
         result: Answer | Failure = NOT_STARTED
         try:
@@ -277,7 +274,6 @@ class Ask:
             self._keep(course, reply, latency, rejected)
             return rejected
         self._keep(course, reply, latency, None)
-        self._counts.answered += 1
         return Answer(value, reply.content or "", reply.model, reply.usage, round(latency, 3), course.tries)
 
     def _trouble(self, course: _Course, trouble: Trouble) -> _Again:
@@ -317,12 +313,26 @@ class Ask:
             "usage": told_usage(reply.usage),
             "latency": round(latency, 3),
             "attempts": course.tries,
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "at": _now(),
         }
         if course.request.id is not None:
             fields["id"] = course.request.id
         if rejected:
             fields |= {"rejected": f"{rejected.type}: {rejected.why}", "asked": course.asking}
+        self._append(fields)
+
+    async def give_up(self, request: Request, failure: Failure) -> None:
+        """Remember that a vote failed which was not needed: a replay does without it, too."""
+        if self._done is None or self.recall(request, again=False):
+            return
+        fields: dict[str, Any] = {"key": request.key, "answer": "", "attempts": failure.attempts, "at": _now()}
+        if request.id is not None:
+            fields["id"] = request.id
+        self._append({**fields, "rejected": f"{failure.type}: {failure.message}"})
+        await self._synced()
+
+    def _append(self, fields: dict[str, Any]) -> None:
+        assert self._done is not None  # its callers looked
         try:
             self._done.append(fields)
         except DiskFailed as error:
@@ -355,6 +365,10 @@ class _Earlier(NamedTuple):
 
     rejected: Rejected
     asked: int
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _count(value: Any) -> int:

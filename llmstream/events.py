@@ -39,13 +39,31 @@ class Counts:
             where = f"they are in {kept_in}" if kept_in else "-e FILE keeps them"
             complain.say(f"further failures are counted, not shown; {where}")
 
+    def too_many(self, most: tuple[float, str] | None, seen: int) -> str | None:
+        """--max-errors: so many, or from the hundredth record on such a share. What is to be said then."""
+        if most is None:
+            return None
+        limit, unit = most
+        over = self.failed >= limit if not unit else seen >= 100 and self.failed * 100 > limit * seen
+        return f"stopped: {self.failed} of {seen} records failed (--max-errors {limit:g}{unit})" if over else None
+
     def summary(self, usable: int | None) -> str:
         """The line at the end."""
-        more = ", ..." if self.failed > len(self.names) else ""
-        failed = f"failed {self.failed}" + (f" ({', '.join(self.names)}{more})" if self.names else "")
-        parts = [f"read {self.read}", f"out {self.out}", failed]
+        parts = self._parts()
         parts += [f"kept {self.kept}"] * bool(self.kept) + [f"unasked {self.unasked}"] * bool(self.unasked)
         of = f" (of {usable} in the file)" if usable else ""
         tries = f" in {self.tries} tries" if self.tries != self.calls else ""
         parts += [f"replayed {self.replayed}{of}", f"calls {self.calls}{tries}"]
-        return ", ".join([*parts, f"{time.monotonic() - self.began:.1f} s"])
+        return ", ".join([*parts, self._time()])
+
+    def books(self) -> str:
+        """The same where nobody was asked."""
+        return ", ".join([*self._parts(), self._time()])
+
+    def _parts(self) -> list[str]:
+        more = ", ..." if self.failed > len(self.names) else ""
+        failed = f"failed {self.failed}" + (f" ({', '.join(self.names)}{more})" if self.names else "")
+        return [f"read {self.read}", f"out {self.out}", failed]
+
+    def _time(self) -> str:
+        return f"{time.monotonic() - self.began:.1f} s"

@@ -12,7 +12,6 @@ import contextlib
 import gc
 import os
 import signal
-import stat
 import sys
 import time
 import types
@@ -20,7 +19,7 @@ from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
-from llmstream import complain, exact, records
+from llmstream import complain, exact, files, records
 from llmstream.ask import Ask, Policy
 from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, say, warn, why
 from llmstream.done import DoneFile
@@ -29,7 +28,7 @@ from llmstream.limits import Limits
 from llmstream.stdio import Input, Output
 from llmstream.values import BadLine, Failure, Outcome, Record
 
-UNDER_WAY = 4  # records for each slot: who waits for a further try holds none
+UNDER_WAY = 4  # calls for each slot: who waits for a further try holds none
 WINDOW = 32 << 20  # bytes that -k may hold back, and
 WINDOW_RECORDS = 16  # records for each slot that it may always hold back
 LAST_WORDS = 1.0  # seconds for what is held back to go out when the drain has ended
@@ -39,9 +38,13 @@ OVERHEAD = 400  # bytes that a held outcome costs beside its own
 class Work(Protocol):
     """What a tool does with a record."""
 
+    at_once: int  # calls that a job makes side by side
+
     def begin(self, record: Record) -> Any: ...  # an Outcome, or a job for finish
 
     async def finish(self, job: Any) -> Outcome: ...
+
+    def lines(self) -> list[str]: ...  # what the tool has to say at the end
 
 
 class Settings(NamedTuple):
@@ -56,9 +59,11 @@ class Settings(NamedTuple):
 def run(settings: Settings, work: Callable[[Ask], Work]) -> int:
     """Run a tool over its input; the exit status, unless it dies by a signal."""
     options = settings.options
-    inputs = _check_streams(settings)
+    inputs = files.check(options, settings.files)
+    if options.done:
+        files.refuse_same(f"done-file {options.done}", options.done, inputs)
     done = DoneFile(options.done) if options.done else None
-    errors = _open_errors(options.errors, inputs) if options.errors else None
+    errors = files.Errors(options.errors, inputs) if options.errors else None
     loop = asyncio.new_event_loop()
     gc.set_threshold(50_000, 20, 100)  # thousands of tasks come and go: at the default a third of the time goes here
     flow = _Flow(settings, done, errors, loop)
@@ -69,62 +74,6 @@ def run(settings: Settings, work: Callable[[Ask], Work]) -> int:
     return status
 
 
-# -- before anything is paid --------------------------------------------------------------------
-
-
-def _check_streams(settings: Settings) -> set[tuple[int, int]]:
-    """Refuse what cannot work; the identities of the regular files that are read."""
-    import fcntl
-
-    if 1 in settings.options.closed or fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
-        raise Stop(CANNOT_WRITE, "cannot write stdout: it is closed")
-    inputs = set()
-    for name in settings.files:
-        status = _readable(name)
-        if stat.S_ISREG(status.st_mode):
-            inputs.add((status.st_dev, status.st_ino))
-    if _identity(1) in inputs:
-        raise Stop(FIX_FIRST, "cannot write stdout: it is one of the files that are read")
-    options = settings.options
-    if options.done and _identity(options.done) in (inputs | {_identity(1)}) - {None}:
-        raise Stop(FIX_FIRST, f"cannot use done-file {options.done}: it is the input or the output itself")
-    return inputs
-
-
-def _readable(name: str) -> os.stat_result:
-    """Looked at, not opened: a FIFO's writer would take us for its reader."""
-    try:
-        status = os.fstat(0) if name == "-" else os.stat(name)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(0, "it is a directory")
-        if name != "-" and not os.access(name, os.R_OK):
-            raise PermissionError(0, "permission denied")
-    except OSError as error:
-        raise Stop(FIX_FIRST, f"cannot read {name}: {why(error)}") from None
-    return status
-
-
-def _identity(file: int | str) -> tuple[int, int] | None:
-    """What tells a regular file from any other, whatever its name."""
-    with contextlib.suppress(OSError):
-        status = os.stat(file)
-        if stat.S_ISREG(status.st_mode):
-            return status.st_dev, status.st_ino
-    return None
-
-
-def _open_errors(path: str, inputs: set[tuple[int, int]]) -> int:
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise Stop(FIX_FIRST, f"cannot open errors file {path}: {why(error)}") from None
-    if (mine := _identity(fd)) is not None:
-        if mine in inputs | {_identity(1)}:
-            raise Stop(FIX_FIRST, f"cannot use errors file {path}: it is the input or the output itself")
-        os.ftruncate(fd, 0)
-    return fd
-
-
 # -- the run ------------------------------------------------------------------------------------
 
 
@@ -132,7 +81,7 @@ class _Flow:
     """One run: its streams, its limits, its books."""
 
     def __init__(
-        self, settings: Settings, done: DoneFile | None, errors: int | None, loop: asyncio.AbstractEventLoop
+        self, settings: Settings, done: DoneFile | None, errors: files.Errors | None, loop: asyncio.AbstractEventLoop
     ) -> None:
         self.options = settings.options
         self.settings = settings
@@ -168,9 +117,9 @@ class _Flow:
         return Ask(policy, self.settings.check, self.done, self.limits, self.counts, self.settings.connect)
 
     async def _everything(self) -> None:
-        stage = _pypeln().map(
-            self._finish, self._jobs(), workers=UNDER_WAY * self.options.jobs, maxsize=self.options.jobs
-        )
+        jobs = self.options.jobs
+        workers = max(2, UNDER_WAY * jobs // self.work.at_once)
+        stage = _pypeln().map(self._finish, self._jobs(), workers=workers, maxsize=jobs)
         async for turn, outcome in stage:
             await self._deliver(turn, outcome)
         await self.out.flush()
@@ -202,6 +151,7 @@ class _Flow:
                     await self._order.room(turn)
                 begun = self._begin(source)
                 if isinstance(begun, Outcome):
+                    self.counts.answered += begun.failure is None
                     await self._deliver(turn, begun)
                     if turn % 64 == 0:
                         await asyncio.sleep(0)  # a long replay must not starve the calls
@@ -222,14 +172,10 @@ class _Flow:
 
     async def _records(self) -> AsyncIterator[Record | BadLine]:
         for name in self.settings.files:
-            shown = "<stdin>" if name == "-" else name
-            number = 0
+            source = records.Source(name, raw_text=self.options.raw_input)
             async for line in self._lines(name):
-                number += 1
-                if number == 1:
-                    line = records.without_bom(line)  # noqa: PLW2901 - a byte order mark is no part of the line
-                if not records.is_blank(line):
-                    yield records.parse(line, f"{shown}:{number}", raw_text=self.options.raw_input)
+                if (record := source.parse(line)) is not None:
+                    yield record
 
     async def _lines(self, name: str) -> AsyncIterator[bytes]:
         cut = records.Lines()
@@ -254,10 +200,12 @@ class _Flow:
         """A worker never raises: pypeln would drop its record without a word."""
         turn, source, begun = job
         try:
-            return turn, await self.work.finish(begun)
+            outcome = await self.work.finish(begun)
         except Exception as error:  # noqa: BLE001 - see above
             self._bug(error)
-            return turn, Outcome(source, failure=Failure("bug", f"a bug: {type(error).__name__}"))
+            outcome = Outcome(source, failure=Failure("bug", f"a bug: {type(error).__name__}"))
+        self.counts.answered += outcome.failure is None
+        return turn, outcome
 
     # -- out
 
@@ -278,29 +226,17 @@ class _Flow:
         elif failure.type != "stopped":
             counts.failure(outcome.source.where, failure, talkative=self.options.verbose, kept_in=self.options.errors)
             self._write_error(outcome.source, failure)
-            self._count_against(self.options.max_errors)
+            if told := counts.too_many(self.options.max_errors, self.out.taken + counts.failed):
+                self.limits.stop(Stop(1, told))
 
     def _write_error(self, source: Record | BadLine, failure: Failure) -> None:
         if self.errors is None:
             return
-        line = records.failed(source, failure, complain.tool) + b"\n"
         try:
-            while line:
-                line = line[os.write(self.errors, line) :]
-        except OSError as error:
+            self.errors.put(source, failure)
+        except Stop as reason:
             self.errors = None
-            self.limits.stop(Stop(CANNOT_WRITE, f"cannot write errors file {self.options.errors}: {why(error)}"))
-
-    def _count_against(self, most: tuple[int, str] | None) -> None:
-        """--max-errors: so many, or from the hundredth record on such a share."""
-        if most is None:
-            return
-        limit, unit = most
-        seen = self.out.taken + self.counts.failed
-        too_many = self.counts.failed >= limit if not unit else seen >= 100 and self.counts.failed * 100 > limit * seen
-        if too_many:
-            told = f"{self.counts.failed} of {seen} records failed (--max-errors {limit:g}{unit})"
-            self.limits.stop(Stop(1, f"stopped: {told}"))
+            self.limits.stop(reason)
 
     # -- trouble
 
@@ -359,7 +295,8 @@ class _Flow:
 
     def sum_up(self) -> None:
         if self.signal != signal.SIGPIPE:
-            warn(self._summary())
+            for line in (self._summary(), *self.work.lines()):
+                warn(line)
 
 
 class _Order:

@@ -27,13 +27,15 @@ def main(argv: list[str]) -> int:
     start.check(o)
     shape = start.shape(o)
     account = start.account(o)
-    build = start.builder(o, text, start.model(o, account), shape)
+    build = start.builder(o, text, start.model(o.model, o, account), shape)
     settings = flow.Settings(o, files, shape.check if shape else None, start.connector(o, account))
     return flow.run(settings, lambda ask: Map(ask, build, o))
 
 
 class Map:
     """One record in, one request, one record out."""
+
+    at_once = 1
 
     def __init__(self, ask: Ask, build: Build, o: SimpleNamespace) -> None:
         self._ask = ask
@@ -56,3 +58,6 @@ class Map:
         if isinstance(found, Failure):
             return Outcome(record, failure=found)
         return self._place.outcome(record, found)
+
+    def lines(self) -> list[str]:
+        return []

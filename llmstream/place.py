@@ -1,4 +1,4 @@
-"""Where an answer goes: into its record, or alone onto stdout."""
+"""Where an answer, and what is told about it, go: into the record, or the answer alone onto stdout."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ from llmstream import exact, records
 from llmstream.complain import warn
 from llmstream.values import Answer, Failure, Outcome, Record, told
 
+Told = tuple[tuple[str, ...], bytes]  # a place in the record, and what goes there beside the answer
+
 
 class Place:
-    """-o, -M and -r, and a terminal's need for escapes."""
+    """-o, -M and -r, and a terminal's need for escapes. also: further places that will be filled."""
 
-    def __init__(self, o: SimpleNamespace) -> None:
+    def __init__(self, o: SimpleNamespace, also: tuple[tuple[str, ...], ...] = ()) -> None:
         self._output: tuple[str, ...] = o.output
-        self._meta: tuple[str, ...] | None = o.meta
+        self._meta: tuple[str, ...] | None = getattr(o, "meta", None)
         self._raw: bool = o.raw_output
+        self._paths = () if self._raw else (self._output, *([self._meta] if self._meta else []), *also)
         self._terminal = os.isatty(1)
         self._replaced_told = False
 
     def failure(self, record: Record) -> Failure | None:
         """Why there is no place in this record, before anything is paid for it."""
-        for path in () if self._raw else (self._output, self._meta or ()):
+        for path in self._paths:
             name = records.blocked(record.data, path)
             if name:
                 return Failure("output", f"cannot put {'.'.join(path)} into the record: {name} is not an object")
         return None
 
-    def outcome(self, record: Record, answer: Answer) -> Outcome:
+    def outcome(self, record: Record, answer: Answer, *more: Told) -> Outcome:
         """The bytes that go out for an answer."""
-        out = self._alone(answer) if self._raw else self._spliced(record, answer)
+        out = self._alone(answer) if self._raw else self._spliced(record, answer, more)
         if out is None:
             return Outcome(record, failure=Failure("output", "the answer is not an object, and only one can be merged"))
         return Outcome(record, (records.for_terminal(out) if self._terminal else out) + b"\n", replayed=answer.replayed)
@@ -41,19 +44,19 @@ class Place:
             return text.encode()
         return answer.value
 
-    def _spliced(self, record: Record, answer: Answer) -> bytes | None:
+    def _spliced(self, record: Record, answer: Answer, more: tuple[Told, ...]) -> bytes | None:
         self._tell_replaced(record)
         if self._output:
-            line = records.put(record, self._output, answer.value)
+            record = records.with_value(record, self._output, answer.value)
         elif answer.value.startswith(b"{"):
-            line = records.merge(record, answer.value)
+            record = records.merge(record, answer.value)
         else:
             return None
-        if self._meta is None:
-            return line
-        new = {self._output[0]: None} if self._output else exact.loads(answer.value)
-        with_answer = record._replace(line=line, data={**record.data, **new})  # put looks for names only
-        return records.put(with_answer, self._meta, exact.dumps(told(answer)))
+        if self._meta:
+            more = ((self._meta, exact.dumps(told(answer))), *more)
+        for path, value in more:
+            record = records.with_value(record, path, value)
+        return record.line
 
     def _tell_replaced(self, record: Record) -> None:
         if self._output and not self._replaced_told and records.holds(record.data, self._output):

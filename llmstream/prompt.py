@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, Undefined, meta, nodes, pass_environment
@@ -69,18 +70,22 @@ def _environment() -> _Fields:
     return made
 
 
-def template(source: str, whole: Callable[[Record], str] | None = None) -> Callable[[Record], str]:
+def template(
+    source: str, whole: Callable[[Record], str] | None = None, constants: Mapping[str, Any] = MappingProxyType({})
+) -> Callable[[Record], str]:
     """Compile a template; ValueError says what is wrong with it, and on which line.
 
-    A template that uses no variable is followed by the whole of the record, where one is given.
+    A template that uses no variable of the record is followed by the whole of it, where that is
+    given. constants: what is the same for every record; record.NAME still reaches a field so called.
     """
     try:
         compiled, names = _compile(source.rstrip("\r\n"))
-        head = "" if names else compiled.render()  # nothing in it depends on the record
+        names -= constants.keys()
+        head = "" if names else compiled.render(constants)  # nothing in it depends on the record
     except Exception as error:  # noqa: BLE001 - a template may fail in any way; all of them are its author's to mend
         raise ValueError(_explain(error)) from None
     if names:
-        return lambda record: compiled.render({**record.data, "record": record.data})
+        return lambda record: compiled.render({**record.data, "record": record.data, **constants})
     if whole is None:
         return lambda record: head
     return lambda record: f"{head}\n\n{whole(record)}" if head else whole(record)
@@ -112,10 +117,11 @@ def builder(
     response_format: bytes | None = None,
     *,
     raw_text: bool = False,
+    constants: Mapping[str, Any] = MappingProxyType({}),
 ) -> Build:
     """The function that makes a record's request: a body with its fields in one fixed order."""
-    user_text = template(prompt, lambda record: record.data["text"] if raw_text else _json(record.data))
-    system_text = template(system) if system is not None else None
+    user_text = template(prompt, lambda record: record.data["text"] if raw_text else _json(record.data), constants)
+    system_text = template(system, None, constants) if system is not None else None
     before = b'{"model":%b,"messages":[' % exact.dumps(model)
     after = b"]" + b"".join(b",%b:%b" % (exact.dumps(name), exact.dumps(params[name])) for name in sorted(params))
     after += b',"response_format":%b}' % response_format if response_format else b"}"

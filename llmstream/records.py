@@ -44,12 +44,22 @@ class Lines:
         self._begun += part[: LONGEST + 1 - len(self._begun)]
 
 
-def is_blank(line: bytes) -> bool:
-    return not line or line.isspace()
+class Source:
+    """The lines of one file, by their numbers."""
 
+    def __init__(self, name: str, *, raw_text: bool) -> None:
+        self._name = "<stdin>" if name == "-" else name
+        self._raw_text = raw_text
+        self._number = 0
 
-def without_bom(line: bytes) -> bytes:
-    return line.removeprefix(b"\xef\xbb\xbf")
+    def parse(self, line: bytes) -> Record | BadLine | None:
+        """The record on the next line; None on a blank one."""
+        self._number += 1
+        if self._number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark is no part of the line
+        if not line or line.isspace():
+            return None
+        return parse(line, f"{self._name}:{self._number}", raw_text=self._raw_text)
 
 
 def parse(line: bytes, where: str, *, raw_text: bool = False) -> Record | BadLine:
@@ -167,13 +177,16 @@ def put(record: Record, path: tuple[str, ...], value: bytes) -> bytes:
     return _put(record.line.decode(), path, value.decode()).encode()
 
 
-def merge(record: Record, answer: bytes) -> bytes:
-    """The record's bytes with the fields of an object put into it."""
-    line, data = record.line, dict(record.data)
+def with_value(record: Record, path: tuple[str, ...], value: bytes) -> Record:
+    """The record with a value at a path. Of its data only the names of the fields are kept up: put looks for these."""
+    return record._replace(line=put(record, path, value), data={**record.data, path[0]: None})
+
+
+def merge(record: Record, answer: bytes) -> Record:
+    """The record with the fields of an object put into it."""
     for name, value in exact.loads(answer).items():
-        line = put(Record(line, data, record.where), (name,), exact.dumps(value))
-        data[name] = value
-    return line
+        record = with_value(record, (name,), exact.dumps(value))
+    return record
 
 
 def blocked(data: dict[str, Any], path: tuple[str, ...]) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import combinations
 from types import SimpleNamespace
+from typing import Any
 
 from llmstream import options, prompt, schema, wire
 from llmstream.complain import FIX_FIRST, Stop, warn
@@ -23,11 +25,21 @@ def check(o: SimpleNamespace) -> None:
         raise Stop(FIX_FIRST, "cannot use -o . alone: only an object can be merged, so it wants -S SCHEMA")
     if o.meta and o.raw_output:
         raise Stop(FIX_FIRST, "cannot use -r and -M together: -r prints the answer alone")
-    if o.meta and o.output and all(one == other for one, other in zip(o.output, o.meta, strict=False)):
-        places = f"-o {'.'.join(o.output)} and -M {'.'.join(o.meta)}"
-        raise Stop(FIX_FIRST, f"cannot use {places}: one is within the other")
+    check_places(o)
     if o.done and o.errors and os.path.realpath(o.done) == os.path.realpath(o.errors):
         raise Stop(FIX_FIRST, f"cannot use {o.done} for both -d and -e")
+
+
+def check_places(o: SimpleNamespace) -> None:
+    """No place in the record may lie within another."""
+    places = [(flag, getattr(o, name, None)) for flag, name in _PLACES]
+    for (one, here), (other, there) in combinations([(flag, path) for flag, path in places if path], 2):
+        if all(name == same for name, same in zip(here, there, strict=False)):
+            both = f"{one} {'.'.join(here)} and {other} {'.'.join(there)}"
+            raise Stop(FIX_FIRST, f"cannot use {both}: one is within the other")
+
+
+_PLACES = (("-o", "output"), ("-M", "meta"), ("--votes-field", "votes_field"))
 
 
 def account(o: SimpleNamespace) -> wire.Account | None:
@@ -35,17 +47,18 @@ def account(o: SimpleNamespace) -> wire.Account | None:
     return None if o.offline else wire.account(o.base_url, o.key_file, os.environ)
 
 
-def model(o: SimpleNamespace, account: wire.Account | None) -> str:
-    if o.model:
-        return str(o.model)
+def model(name: str | None, o: SimpleNamespace, account: wire.Account | None) -> str:
+    """The model that was named, or the one that need not be."""
+    if name:
+        return name
     url = account.url if account else o.base_url or os.environ.get("OPENAI_BASE_URL")
     if not url or wire.Account(url, "").is_openai:
         return DEFAULT_MODEL
     if account is None or account.azure:
         raise Stop(FIX_FIRST, "no model: name one with -m")
-    name = wire.only_model(account, o.timeout)
-    warn(f"using the model {name}, the only one there")
-    return name
+    only = wire.only_model(account, o.timeout)
+    warn(f"using the model {only}, the only one there")
+    return only
 
 
 def connector(o: SimpleNamespace, account: wire.Account | None) -> Callable[[], wire.Endpoint]:
@@ -69,7 +82,9 @@ def shape(o: SimpleNamespace) -> schema.Shape | None:
         raise Stop(FIX_FIRST, f"cannot use the schema: {error}") from None
 
 
-def builder(o: SimpleNamespace, text: str, model: str, shape: schema.Shape | None) -> prompt.Build:
+def builder(
+    o: SimpleNamespace, text: str, model: str, shape: schema.Shape | None, constants: Mapping[str, Any] | None = None
+) -> prompt.Build:
     """The function that makes a request of a record."""
     params = dict(o.param)
     if shape and "response_format" in params:
@@ -77,6 +92,8 @@ def builder(o: SimpleNamespace, text: str, model: str, shape: schema.Shape | Non
     system = options.text_or_file("system message", o.system) if o.system is not None else None
     response_format = shape.response_format if shape else None
     try:
-        return prompt.builder(text, system, model, params, response_format, raw_text=o.raw_input)
+        return prompt.builder(
+            text, system, model, params, response_format, raw_text=o.raw_input, constants=constants or {}
+        )
     except ValueError as error:
         raise Stop(FIX_FIRST, f"cannot use the template: {error}") from None

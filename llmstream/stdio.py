@@ -18,10 +18,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from llmstream import files
+
 T = TypeVar("T")
 _Order = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
-CHUNK = 64 << 10
 ROOM = 1 << 20  # bytes that may wait for a slow reader; more, and the flow waits with them
 
 
@@ -41,7 +42,7 @@ class Input:
 
     async def read(self, fd: int) -> bytes:
         """The next bytes; none at the end, or once the input was stopped."""
-        return await self._order(lambda: _read(fd)) or b""
+        return await self._order(lambda: files.read(fd)) or b""
 
     def stop(self) -> None:
         """Take no more input, also where somebody is waiting for some."""
@@ -75,14 +76,6 @@ class Input:
 def _settle(future: asyncio.Future[Any], got: Any) -> None:
     if not future.done():
         future.set_result(got)
-
-
-def _read(fd: int) -> bytes:
-    while True:
-        try:
-            return os.read(fd, CHUNK)
-        except BlockingIOError:
-            select.select([fd], [], [])
 
 
 class Output:
@@ -133,7 +126,7 @@ class Output:
             data = b"".join(batch)
             try:
                 while done < len(data):
-                    done += _write(self._fd, data[done:] if done else data)
+                    done += files.write(self._fd, data[done:] if done else data)
             except OSError as failure:
                 error = failure
             with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -181,11 +174,3 @@ def _whole(batch: list[bytes], written: int) -> int:
             break
         count += 1
     return count
-
-
-def _write(fd: int, data: bytes) -> int:
-    while True:
-        try:
-            return os.write(fd, data)
-        except BlockingIOError:
-            select.select([], [fd], [])

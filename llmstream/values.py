@@ -100,7 +100,12 @@ class Failure(NamedTuple):
     type: str
     message: str
     status: int | None = None
-    attempts: int = 0
+    attempts: int = 0  # in this run
+
+    @property
+    def unasked(self) -> bool:
+        """Is it only that nobody was asked?"""
+        return self.type in ("stopped", "offline")
 
 
 class Outcome(NamedTuple):

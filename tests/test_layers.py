@@ -141,7 +141,8 @@ KNOWS_NOTHING_OF = [
     ("ask", {"flow", "stdio", "place", "options", "start", "records"}),
     ("flow", {"prompt", "answer", "schema", "start", "options"}),
     ("events", {"flow", "stdio", "wire", "ask", "done"}),
-    ("stdio", set(MODULES)),
+    ("stdio", set(MODULES) - {"files"}),
+    ("files", {"flow", "ask", "done", "options", "start", "wire"}),
     ("complain", set(MODULES)),
     ("options", {"flow", "start", "wire", "ask", "done"}),
 ]

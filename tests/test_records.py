@@ -62,9 +62,12 @@ def test_a_line_that_never_ends_takes_bounded_memory(monkeypatch: pytest.MonkeyP
 
 
 def test_blank_lines_and_a_byte_order_mark() -> None:
-    assert all(map(records.is_blank, (b"", b" ", b"\t\r", b"\r")))
-    assert not any(map(records.is_blank, (b"{}", b"\0", b" x ")))
-    assert records.without_bom(b"\xef\xbb\xbf{}") == b"{}"
+    source = records.Source("-", raw_text=False)
+    assert source.parse(b"\xef\xbb\xbf{}") == Record(b"{}", {}, "<stdin>:1")
+    assert [source.parse(line) for line in (b"", b" ", b"\t\r", b"\r")] == [None] * 4
+    assert [found and found.where for found in map(source.parse, (b"{}", b"\0", b" x "))] == [
+        "<stdin>:6", "<stdin>:7", "<stdin>:8"
+    ]  # fmt: skip
 
 
 # -- parse -------------------------------------------------------------------------------------
@@ -351,7 +354,7 @@ def test_nothing_is_in_the_way_to_the_record_itself() -> None:
     ],
 )
 def test_merge(line: str, answer: str, expected: str | None) -> None:
-    out = records.merge(record(line), answer.encode()).decode()
+    out = records.merge(record(line), answer.encode()).line.decode()
     assert out == (expected or line[:-1] + "," + answer[1:])
 
 

@@ -1,0 +1,106 @@
+"""The files of a run: looked at before anything is paid, and read and written whatever they are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import stat
+from collections.abc import Collection
+from types import SimpleNamespace
+
+from llmstream import complain, records
+from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, why
+from llmstream.values import BadLine, Failure, Record
+
+CHUNK = 64 << 10
+
+Identity = tuple[int, int]  # what tells a regular file from any other, whatever its name
+
+
+def check(o: SimpleNamespace, names: list[str]) -> set[Identity]:
+    """Refuse streams that cannot work; the identities of the regular files that are read."""
+    import fcntl
+
+    if 1 in o.closed or fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise Stop(CANNOT_WRITE, "cannot write stdout: it is closed")
+    inputs = set()
+    for name in names:
+        status = _readable(name)
+        if stat.S_ISREG(status.st_mode):
+            inputs.add((status.st_dev, status.st_ino))
+    if identity(1) in inputs:
+        raise Stop(FIX_FIRST, "cannot write stdout: it is one of the files that are read")
+    return inputs
+
+
+def _readable(name: str) -> os.stat_result:
+    """Looked at, not opened: a FIFO's writer would take us for its reader."""
+    try:
+        status = os.fstat(0) if name == "-" else os.stat(name)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(0, "it is a directory")
+        if name != "-" and not os.access(name, os.R_OK):
+            raise PermissionError(0, "permission denied")
+    except OSError as error:
+        raise Stop(FIX_FIRST, f"cannot read {name}: {why(error)}") from None
+    return status
+
+
+def identity(file: int | str) -> Identity | None:
+    with contextlib.suppress(OSError):
+        status = os.stat(file)
+        if stat.S_ISREG(status.st_mode):
+            return status.st_dev, status.st_ino
+    return None
+
+
+def refuse_same(what: str, file: int | str, inputs: Collection[Identity]) -> None:
+    """A file that we write must be neither an input nor stdout."""
+    mine = identity(file)
+    if mine is not None and (mine in inputs or mine == identity(1)):
+        raise Stop(FIX_FIRST, f"cannot use {what}: it is the input or the output itself")
+
+
+# -- failed records ---------------------------------------------------------------------------
+
+
+class Errors:
+    """The file that -e names: failed records, each whole as soon as it has failed."""
+
+    def __init__(self, path: str, inputs: Collection[Identity]) -> None:
+        self._path = path
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise Stop(FIX_FIRST, f"cannot open errors file {path}: {why(error)}") from None
+        refuse_same(f"errors file {path}", self._fd, inputs)
+        if identity(self._fd) is not None:
+            os.ftruncate(self._fd, 0)
+
+    def put(self, source: Record | BadLine, failure: Failure) -> None:
+        line = records.failed(source, failure, complain.tool) + b"\n"
+        try:
+            while line:
+                line = line[write(self._fd, line) :]
+        except OSError as error:
+            raise Stop(CANNOT_WRITE, f"cannot write errors file {self._path}: {why(error)}") from None
+
+
+# -- whatever a neighbour did to the descriptor -------------------------------------------------
+
+
+def read(fd: int) -> bytes:
+    while True:
+        try:
+            return os.read(fd, CHUNK)
+        except BlockingIOError:
+            select.select([fd], [], [])
+
+
+def write(fd: int, data: bytes) -> int:
+    while True:
+        try:
+            return os.write(fd, data)
+        except BlockingIOError:
+            select.select([], [fd], [])
