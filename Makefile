@@ -1,6 +1,7 @@
 # make demo    a pipe of two filters over 200 articles, killed half way and run again
 # make test    the tests
 # make torture kill pipes at random and check the books; ROUNDS=2000 for a long one
+# make bench   what the stopping rules of llm-vote save, and what that costs
 # make check   all of this: lint, types, manual, tests and torture; what has to be green
 # make install PREFIX=/usr/local
 
@@ -12,7 +13,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 HOME_OF_IT = $(DESTDIR)$(PREFIX)/lib/llmstream
 
-.PHONY: demo test check lint torture install uninstall clean
+.PHONY: demo test check lint torture bench install uninstall clean
 
 demo: $(VENV)/run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo
@@ -25,6 +26,9 @@ check: lint test torture
 # Seeded: ROUNDS kills, beginning with SEED.
 torture: $(VENV)/test
 	$(BIN)/python tests/torture.py $(ROUNDS) $(SEED)
+
+bench: $(VENV)/run
+	$(BIN)/python tests/bench/votes.py
 
 lint: $(VENV)/test
 	$(BIN)/ruff check
