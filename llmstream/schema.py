@@ -142,6 +142,18 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def labels(schema: Schema, path: str = "") -> dict[str, list[Any]]:
+    """The places of an answer that hold one of a few values: a.b, or in a list people[].role."""
+    kinds = _list(schema.get("type"))
+    found = {path: schema["enum"]} if isinstance(schema.get("enum"), list) else {}
+    if "boolean" in kinds and set(kinds) <= {"boolean", "null"}:
+        found = {path: [True, False, *([None] if "null" in kinds else [])]}
+    for name, part in schema.get("properties", {}).items():
+        found |= labels(part, f"{path}.{name}" if path else name) if isinstance(part, dict) else {}
+    items = schema.get("items")
+    return found | (labels(items, f"{path}[]") if isinstance(items, dict) else {})
+
+
 # -- judging a value ------------------------------------------------------------------------------
 
 _FAULTS = 3  # as many as a model can be expected to mend at once

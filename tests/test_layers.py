@@ -19,7 +19,10 @@ from tool import BIN, TOOLS, TOP
 PACKAGE = TOP / "llmstream"
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 TOOL_MODULES = [tool.removeprefix("llm-") for tool in TOOLS]
-PURE = ("prompt", "answer", "schema", "consensus", "fold", "records", "exact", "values")
+PURE = (
+    "agreement", "alike", "answer", "consensus", "criteria", "exact", "fold", "prompt", "records", "schema",
+    "stopping", "tally", "values",
+)  # fmt: skip
 MANUAL = TOP / "man"
 
 
@@ -124,6 +127,12 @@ def test_tools_do_not_know_one_another() -> None:
         assert not neighbours(module) & set(TOOL_MODULES), module
 
 
+def test_who_asks_nobody_loads_no_calls() -> None:
+    """What needs no model starts at once: it shares nothing with what calls one."""
+    for module in ("plain", "recount"):
+        assert not neighbours(module) & {"flow", "ask", "wire", "start", "limits", "stdio"}
+
+
 def test_only_tools_know_the_flow() -> None:
     assert {module for module in MODULES if "flow" in neighbours(module)} <= set(TOOL_MODULES)
 
@@ -142,7 +151,11 @@ KNOWS_NOTHING_OF = [
     ("flow", {"prompt", "answer", "schema", "start", "options"}),
     ("events", {"flow", "stdio", "wire", "ask", "done"}),
     ("stdio", set(MODULES) - {"files"}),
-    ("files", {"flow", "ask", "done", "options", "start", "wire"}),
+    ("files", {"flow", "plain", "ask", "done", "options", "start", "wire"}),
+    ("plain", {"flow", "ask", "wire", "done", "start", "options", "stdio"}),
+    ("consensus", set(MODULES) - {"alike", "exact", "stopping"}),
+    ("stopping", set(MODULES)),
+    ("agreement", set(MODULES) - {"exact", "alike"}),
     ("complain", set(MODULES)),
     ("options", {"flow", "start", "wire", "ask", "done"}),
 ]

@@ -445,7 +445,7 @@ def test_types_of_failures_are_all_there() -> None:
     """Those that the code gives, and no other, are in the table of the page."""
     code = "".join(path.read_text() for path in (TOP / "llmstream").glob("*.py"))
     given = set(re.findall(r'\b(?:Failure|Rejected|Trouble)\(\s*"(\w+)"', code)) - {"stopped", "bug"}
-    listed = section(source("llm-map"), "FAILURES AND RETRIES")
+    listed = section(source("llm-map"), "FAILURES AND RETRIES") + section(source("llm-vote"), "DIAGNOSTICS")
     assert set(re.findall(r"^\.It Cm (\w+)$", listed, re.MULTILINE)) == given
 
 

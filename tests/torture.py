@@ -36,6 +36,7 @@ class Plan(NamedTuple):
     seed: int
     records: int
     jobs: tuple[int, ...]  # of each stage
+    tools: tuple[str, ...]  # of each stage
     latency: str
     errors: float
     garble: float
@@ -67,10 +68,12 @@ class Books(NamedTuple):
 
 def draw(seed: int) -> Plan:
     dice = random.Random(seed)
+    stages = dice.choice((1, 1, 2, 2, 3))
     return Plan(
         seed=seed,
         records=dice.choice((1, 7, 40, 90, 160)),
-        jobs=tuple(dice.choice((1, 2, 5, 16)) for _ in range(dice.choice((1, 1, 2, 2, 3)))),
+        jobs=tuple(dice.choice((1, 2, 5, 16)) for _ in range(stages)),
+        tools=tuple(dice.choice(("llm-map", "llm-map", "llm-vote")) for _ in range(stages)),
         latency=dice.choice(("0", "5", "20:80", "40:200")),
         errors=dice.choice((0, 0, 0.05, 0.2)),
         garble=dice.choice((0, 0, 0, 0.1)),
@@ -85,11 +88,12 @@ def stages(plan: Plan, folder: Path, name: str) -> list[list[str]]:
     words = [*(["-k"] if plan.keep_order else []), *(["-S", "tag str, score 1..10"] if plan.schema else [])]
     return [
         command(
-            "llm-map", "-q", "-j", str(jobs), *words, "-d", f"{name}{number}.done", "-o", f"said{number}",
+            tool, "-q", "-j", str(jobs), *words, "-d", f"{name}{number}.done", "-o", f"said{number}",
+            *(["-n", "4", "--votes-field", f"vote{number}"] if tool == "llm-vote" else []),
             f"Stage {number} of {{{{ id }}}}: {{{{ {f'said{number - 1}' if number else 'text'} }}}}",
             *(["-"] if number else [folder / "in.jsonl"]),
         )
-        for number, jobs in enumerate(plan.jobs)
+        for number, (tool, jobs) in enumerate(zip(plan.tools, plan.jobs, strict=True))
     ]  # fmt: skip
 
 

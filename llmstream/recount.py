@@ -1,0 +1,112 @@
+"""llm-vote --count: the votes stand in the records already, and nobody is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from llmstream import alike, exact, plain, records
+from llmstream.complain import FIX_FIRST, Stop
+from llmstream.consensus import Rules, agree, report
+from llmstream.place import Place
+from llmstream.tally import Tally
+from llmstream.values import Answer, Failure, Outcome, Record
+
+NOT_HERE = (
+    ("prompt_file", "-f"), ("system", "-s"), ("schema", "-S"), ("criteria", "--criteria"), ("meta", "-M"),
+    ("done", "-d"), ("share", "--share"), ("param", "-P"), ("confidence", "--confidence"),
+)  # fmt: skip
+
+
+def run(o: SimpleNamespace, names: list[str]) -> int:
+    for name, flag in NOT_HERE:
+        if getattr(o, name) not in (None, False, ()):
+            raise Stop(FIX_FIRST, f"cannot use {flag} with --count: nobody is asked")
+    if not o.output:
+        raise Stop(FIX_FIRST, "cannot use -o . with --count: the verdict wants a field")
+    if o.sorted and not o.group:
+        raise Stop(FIX_FIRST, "cannot use --sorted alone: it wants -g FIELD")
+    return plain.run(o, names, Groups(o) if o.group else Lists(o))
+
+
+class Count:
+    """Votes in, a record with their verdict out."""
+
+    def __init__(self, o: SimpleNamespace) -> None:
+        self._o = o
+        self._rules = Rules(o.number, o.match)
+        self._place = Place(o, (o.votes_field,))
+        self._tally = Tally()
+
+    def outcome(self, record: Record, votes: list[Any]) -> Outcome:
+        wanted = self._o.quorum or 1
+        failure = self._place.failure(record)
+        if len(votes) < wanted:
+            failure = Failure("quorum", f"{len(votes)} votes in {'.'.join(self._o.count)}, {wanted} wanted")
+        if failure:
+            return Outcome(record, failure=failure)
+        verdict = agree(votes, self._rules)
+        self._tally.add(votes, verdict, verdict.value, len(votes))
+        told = {"votes": len(votes), "failed": 0, **report(verdict)}
+        told |= {"ballots": votes} if self._o.ballots else {}
+        answer = Answer(exact.dumps(verdict.value), "", "", None, 0.0, 0)
+        return self._place.outcome(record, answer, (self._o.votes_field, exact.dumps(told)))
+
+    def lines(self) -> list[str]:
+        return self._tally.lines()
+
+
+class Lists(Count):
+    """A record's votes are a list in it."""
+
+    def take(self, record: Record) -> Iterable[Outcome]:
+        votes = alike.at(record.data, self._o.count)
+        if isinstance(votes, list):
+            return [self.outcome(record, votes)]
+        return [Outcome(record, failure=_no_votes(record, self._o.count, "not a list"))]
+
+    def rest(self) -> Iterable[Outcome]:
+        return []
+
+
+class _Group(NamedTuple):
+    """Records that share their fields."""
+
+    record: Record  # these fields alone
+    votes: list[Any]
+
+
+class Groups(Count):
+    """Each record is one vote. Groups come out in the order of their first records."""
+
+    def __init__(self, o: SimpleNamespace) -> None:
+        super().__init__(o)
+        self._groups: dict[Hashable, _Group] = {}
+
+    def take(self, record: Record) -> Iterable[Outcome]:
+        for path in (*self._o.group, self._o.count):
+            if not records.holds(record.data, path):
+                return [Outcome(record, failure=_no_votes(record, path, ""))]
+        shared = [alike.at(record.data, path) for path in self._o.group]
+        key = tuple(map(alike.equal, shared))
+        finished = self.rest() if self._o.sorted and key not in self._groups else []
+        if key not in self._groups:
+            self._groups[key] = _Group(self._only(record, shared), [])
+        self._groups[key].votes.append(alike.at(record.data, self._o.count))
+        return finished
+
+    def rest(self) -> Iterable[Outcome]:
+        groups, self._groups = self._groups, {}
+        return [self.outcome(*group) for group in groups.values()]
+
+    def _only(self, record: Record, shared: list[Any]) -> Record:
+        only = Record(b"{}", {}, record.where)
+        for path, value in zip(self._o.group, shared, strict=True):
+            only = records.with_value(only, path, exact.dumps(value))
+        return only
+
+
+def _no_votes(record: Record, path: alike.Path, why: str) -> Failure:
+    name = ".".join(path)
+    return Failure("votes", f"{name}: {why}" if why and records.holds(record.data, path) else f"no field '{name}'")
