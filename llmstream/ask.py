@@ -296,7 +296,7 @@ class Ask:
             self.limits.troubled(f"HTTP {status}: {message}", first=course.tries == 1, certain=certain)
             return _Again(failure, certain=certain, wait=min(60.0, retry_after(got.headers) or 0))
         if 300 <= status < 400:
-            to = brief(got.headers.get("Location", "elsewhere"), 80)
+            to = brief(got.headers.get("location", "elsewhere"), 80)
             failure = failure._replace(message=f"the endpoint redirects to {to}, which is not followed")
         self.limits.refused(f"{failure.message} (HTTP {status})")
         return failure

@@ -277,11 +277,13 @@ class DoneFile:
 
     def _set_aside(self, line: bytes) -> str:
         """A courtesy, for whoever may want to mend it: the line is cut off in any case."""
-        torn = f"{self.path}.torn"
+        torn, line = f"{self.path}.torn", line + b"\n"
         try:
             with open(_open(torn), "ab", buffering=0) as file:
-                file.write(line + b"\n")
-        except (OSError, Stop) as reason:
+                while line:
+                    line = line[file.write(line) or 0 :]
+        except (OSError, Stop) as error:
+            reason = error.reason if isinstance(error, Stop) else why(error)
             return f"it is cut off, and not set aside: {reason}"
         return f"it is set aside in {torn}"
 
@@ -294,8 +296,8 @@ class DoneFile:
             return None
         try:
             line = self._line(place)
-        except OSError:
-            return None
+        except OSError as error:  # what it says was paid for: rather stop than pay for it again
+            raise Stop(CANNOT_WRITE, f"cannot read done-file {self.path}: {why(error)}") from None
         # Checked once more: two keys may share a hash, and somebody may have written into the file.
         return _fields(line) if key_of(line) == key.encode() else None
 

@@ -72,14 +72,16 @@ class Errors:
         self._path = path
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            refuse_same(f"errors file {path}", self._fd, inputs)
+            if identity(self._fd) is not None:
+                os.ftruncate(self._fd, 0)
         except OSError as error:
             raise Stop(FIX_FIRST, f"cannot open errors file {path}: {why(error)}") from None
-        refuse_same(f"errors file {path}", self._fd, inputs)
-        if identity(self._fd) is not None:
-            os.ftruncate(self._fd, 0)
+        self._terminal = os.isatty(self._fd)
 
     def put(self, source: Record | BadLine, failure: Failure) -> None:
-        line = records.failed(source, failure, complain.tool) + b"\n"
+        line = records.failed(source, failure, complain.tool)
+        line = (records.for_terminal(line) if self._terminal else line) + b"\n"
         try:
             while line:
                 line = line[write(self._fd, line) :]

@@ -26,7 +26,7 @@ from llmstream.done import DoneFile
 from llmstream.events import Counts
 from llmstream.limits import Limits
 from llmstream.stdio import Input, Output
-from llmstream.values import BadLine, Failure, Outcome, Record
+from llmstream.values import NOT_STARTED, BadLine, Failure, Outcome, Record
 
 UNDER_WAY = 4  # calls for each slot: who waits for a further try holds none
 WINDOW = 32 << 20  # bytes that -k may hold back, and
@@ -159,6 +159,8 @@ class _Flow:
                     assert isinstance(source, Record)  # a bad line is an outcome
                     yield turn, source, begun
                 turn += 1
+        except Stop as reason:
+            self.limits.stop(reason)
         except Exception as error:  # noqa: BLE001 - pypeln would wrap it; it is told in our own way
             self._bug(error)
 
@@ -189,7 +191,8 @@ class _Flow:
             if (last := cut.rest()) and not self.limits.stopped:
                 yield last
         except OSError as error:
-            self.limits.stop(Stop(FIX_FIRST, f"cannot read {name}: {why(error)}"))
+            shown = "stdin" if name == "-" else name
+            self.limits.stop(Stop(FIX_FIRST, f"cannot read {shown}: {why(error)}"))
         finally:
             if fd:
                 os.close(fd)
@@ -201,6 +204,9 @@ class _Flow:
         turn, source, begun = job
         try:
             outcome = await self.work.finish(begun)
+        except Stop as reason:
+            self.limits.stop(reason)
+            outcome = Outcome(source, failure=NOT_STARTED)
         except Exception as error:  # noqa: BLE001 - see above
             self._bug(error)
             outcome = Outcome(source, failure=Failure("bug", f"a bug: {type(error).__name__}"))

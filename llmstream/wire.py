@@ -9,12 +9,14 @@ the package's own way costs five times the CPU. Where more than a plain POST is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import stat
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from llmstream import exact
 from llmstream.complain import FIX_FIRST, LATER, Stop, brief, why
@@ -34,7 +36,10 @@ class Account(NamedTuple):
 
     @property
     def is_openai(self) -> bool:
-        host = urlsplit(self.url).hostname or ""
+        try:
+            host = urlsplit(self.url).hostname or ""
+        except ValueError:  # with --offline nobody has looked at it
+            return False
         return not self.azure and (host == "openai.com" or host.endswith(".openai.com"))
 
 
@@ -122,8 +127,9 @@ def _check_url(url: str) -> None:
 
 
 def _shown(url: str) -> str:
-    """A URL for a message: without the password that may stand in it."""
-    return brief(re.sub(r"//.*@", "//", url), 80)
+    """A URL for a message: without the password or the key that may stand in it."""
+    bare = re.sub(r"^(https?:/*)?.*@", r"\1", url, flags=re.DOTALL | re.IGNORECASE)
+    return brief(re.sub(r"[?#].*", "", bare, flags=re.DOTALL), 80)
 
 
 def _key_in(path: str) -> str:
@@ -150,7 +156,7 @@ def connect(account: Account, timeout: float) -> Endpoint:
     package = account.azure or "@" in urlsplit(account.url).netloc or _proxied(account.url)
     client = _client(account, timeout, package=package)
     way = _through_package if package else _direct
-    return way(client, timeout, _discreet(account.key))
+    return way(client, timeout, _discreet(_secrets(account, client)))
 
 
 def _client(account: Account, timeout: float, *, package: bool) -> openai.AsyncOpenAI:
@@ -198,16 +204,55 @@ def _check_headers(headers: Mapping[str, Any]) -> None:
             raise Stop(FIX_FIRST, f"cannot send the header {brief(name, 40)}: it holds a character that no header has")
 
 
-def _discreet(key: str) -> Callable[[int, Mapping[str, str], bytes], Sent]:
-    """Makes a reply, without the key where it is an error: some servers quote it."""
-    secret = key.encode()
+def _secrets(account: Account, client: openai.AsyncOpenAI) -> set[str]:
+    """The key, and what else a call carries that an error must not tell."""
+    from urllib.request import getproxies
+
+    found = {account.key}
+    for name, value in [*client.default_headers.items(), *client.auth_headers.items()]:
+        if isinstance(value, str) and re.search("auth|key|token|secret|cookie", name, re.IGNORECASE):
+            found.add(value.rpartition(" ")[2])
+    for url in (account.url, *getproxies().values()):
+        with contextlib.suppress(ValueError):  # NO_PROXY may be anything
+            parts = urlsplit(url)
+            password = unquote(parts.password or "")
+            pair = f"{unquote(parts.username or '')}:{password}"
+            found |= {password, b64encode(pair.encode()).decode()} if password else set()
+    return {secret for secret in found if len(secret) >= 8}
+
+
+def _discreet(secrets: set[str]) -> Callable[[int, Mapping[str, str], bytes], Sent]:
+    """Makes a reply, without the secrets where it is an error: some servers quote what they were sent."""
+    spelled = re.compile("|".join(map(_spelled, sorted(secrets, key=len, reverse=True))) or "(?!)", re.IGNORECASE)
+    signs = [max(re.split(r"[^A-Za-z0-9]+", secret), key=len).encode() for secret in secrets]
+
+    def hide(text: str) -> str:
+        return spelled.sub("[key]", text)
 
     def sent(status: int, headers: Mapping[str, str], body: bytes) -> Sent:
-        if len(secret) >= 8 and (status != 200 or b'"choices"' not in body):
-            body = body.replace(secret, b"[key]")
+        if any(sign in body for sign in signs) and not (status == 200 and _is_answer(body)):
+            body = hide(body.decode("latin-1")).encode("latin-1")
+        if status != 200:
+            headers = {name.lower(): hide(value) for name, value in headers.items()}
         return Sent(status, headers, body)
 
     return sent
+
+
+def _spelled(secret: str) -> str:
+    """A secret as it is, and as JSON, a URL or a page may write what is no letter in it."""
+    return "".join(
+        c if c.isalnum() else rf"(?:\\?{re.escape(c)}|\\u{ord(c):04x}|%{ord(c):02x}|&#(?:{ord(c)}|x{ord(c):x});)"
+        for c in secret.encode().decode("latin-1")
+    )
+
+
+def _is_answer(body: bytes) -> bool:
+    """What a model says is not ours to change."""
+    try:
+        return isinstance(exact.loads_leniently(body)["choices"][0]["message"], dict)
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def _proxied(url: str) -> bool:
