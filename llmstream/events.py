@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from llmstream import complain
-from llmstream.values import Failure
+from llmstream.values import Failure, Outcome
 
 SHOWN = 10  # failures that get a line of their own; after that they are counted
 
@@ -18,6 +18,7 @@ class Counts:
     read: int = 0
     out: int = 0
     failed: int = 0
+    told: int = 0  # failures; that of a group is one
     kept: int = 0  # answered and in the done-file, but stdout had gone
     answered: int = 0  # records whose answer is known, printed or not
     unasked: int = 0  # read, and not asked because the run stopped
@@ -27,15 +28,17 @@ class Counts:
     names: list[str] = field(default_factory=list)  # of the first three failures
     began: float = field(default_factory=time.monotonic)
 
-    def failure(self, where: str, failure: Failure, *, talkative: bool, kept_in: str | None) -> None:
-        """Count a failed record, and name it while the names are few."""
-        self.failed += 1
+    def failure(self, outcome: Outcome, failure: Failure, *, talkative: bool, kept_in: str | None) -> None:
+        """Count a failed record, or group of them, and name it while the names are few."""
+        where = outcome.source.where
+        self.told += 1
+        self.failed += outcome.of
         if len(self.names) < 3:
             self.names.append(where)
-        if self.failed <= SHOWN or talkative:
+        if self.told <= SHOWN or talkative:
             status = f" (HTTP {failure.status})" if failure.status and failure.status != 200 else ""
             complain.say(f"{where}: {failure.message}{status}")
-        elif self.failed == SHOWN + 1:
+        elif self.told == SHOWN + 1:
             where = f"they are in {kept_in}" if kept_in else "-e FILE keeps them"
             complain.say(f"further failures are counted, not shown; {where}")
 

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import types
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
@@ -40,11 +40,21 @@ class Work(Protocol):
 
     at_once: int  # calls that a job makes side by side
 
-    def begin(self, record: Record) -> Any: ...  # an Outcome, or a job for finish
+    def take(self, record: Record) -> Iterable[Any]: ...  # what is ready with it: Outcomes, and jobs for finish
+
+    def rest(self) -> Iterable[Any]: ...  # the same at the end of the input
 
     async def finish(self, job: Any) -> Outcome: ...
 
     def lines(self) -> list[str]: ...  # what the tool has to say at the end
+
+
+class Source(Protocol):
+    """Makes records of a file's bytes as they come."""
+
+    def feed(self, chunk: bytes) -> list[Record | BadLine]: ...
+
+    def end(self) -> list[Record | BadLine]: ...
 
 
 class Settings(NamedTuple):
@@ -54,6 +64,7 @@ class Settings(NamedTuple):
     files: list[str]  # "-" is stdin
     check: Callable[[Any], str | None] | None  # of an answer
     connect: Callable[[], Any]  # opens the way to the endpoint, at the first call
+    source: Callable[[str], Source] | None = None  # reads a file; without one, records a line each
 
 
 def run(settings: Settings, work: Callable[[Ask], Work]) -> int:
@@ -139,57 +150,65 @@ class _Flow:
 
     # -- in
 
-    async def _jobs(self) -> AsyncIterator[tuple[int, Record, Any]]:
+    async def _jobs(self) -> AsyncIterator[tuple[int, Record | BadLine, Any]]:
         """The records that have to be asked. The others go straight to the output."""
         turn = 0
         try:
-            async for source in self._records():
-                if self.limits.stopped:
-                    return
-                self.counts.read += 1
+            async for source, ready in self._ready():
                 if self._order:
                     await self._order.room(turn)
-                begun = self._begin(source)
-                if isinstance(begun, Outcome):
-                    self.counts.answered += begun.failure is None
-                    await self._deliver(turn, begun)
+                if isinstance(ready, Outcome):
+                    self.counts.answered += ready.of * (ready.failure is None)
+                    await self._deliver(turn, ready)
                     if turn % 64 == 0:
                         await asyncio.sleep(0)  # a long replay must not starve the calls
                 else:
-                    assert isinstance(source, Record)  # a bad line is an outcome
-                    yield turn, source, begun
+                    yield turn, source, ready
                 turn += 1
         except Stop as reason:
             self.limits.stop(reason)
         except Exception as error:  # noqa: BLE001 - pypeln would wrap it; it is told in our own way
             self._bug(error)
 
-    def _begin(self, source: Record | BadLine) -> Any:
+    async def _ready(self) -> AsyncIterator[tuple[Record | BadLine, Any]]:
+        """What the tool makes of the records: outcomes and jobs, each with the record that brought it."""
+        source: Record | BadLine = BadLine(b"", "the end of the input", "")
+        async for source in self._records():
+            if self.limits.stopped:
+                return
+            self.counts.read += 1
+            for ready in self._take(source):
+                yield source, ready
+        if not self.limits.stopped:
+            for ready in self.work.rest():
+                yield source, ready
+
+    def _take(self, source: Record | BadLine) -> Iterable[Any]:
         if isinstance(source, BadLine):
-            return Outcome(source, failure=Failure("input", source.why))
+            return [Outcome(source, failure=Failure("input", source.why))]
         if not self._repeat_told and exact.repeats_a_key(source.line, source.data):
             self._repeat_told = True
             warn(f"{source.where}: a field stands twice in one object; the last one counts")
-        return self.work.begin(source)
+        return self.work.take(source)
 
     async def _records(self) -> AsyncIterator[Record | BadLine]:
         for name in self.settings.files:
-            source = records.Source(name, raw_text=self.options.raw_input)
-            async for line in self._lines(name):
-                if (record := source.parse(line)) is not None:
+            make = self.settings.source
+            source = make(name) if make else records.Source(name, raw_text=self.options.raw_input)
+            async for chunk in self._chunks(name):
+                for record in source.feed(chunk):
+                    yield record
+            if not self.limits.stopped:
+                for record in source.end():
                     yield record
 
-    async def _lines(self, name: str) -> AsyncIterator[bytes]:
-        cut = records.Lines()
+    async def _chunks(self, name: str) -> AsyncIterator[bytes]:
         fd: int | None = 0
         try:
             if name != "-":
                 fd = await self.input.open(name)
             while fd is not None and (chunk := await self.input.read(fd)):
-                for line in cut.feed(chunk):
-                    yield line
-            if (last := cut.rest()) and not self.limits.stopped:
-                yield last
+                yield chunk
         except OSError as error:
             shown = "stdin" if name == "-" else name
             self.limits.stop(Stop(FIX_FIRST, f"cannot read {shown}: {why(error)}"))
@@ -199,7 +218,7 @@ class _Flow:
 
     # -- the work
 
-    async def _finish(self, job: tuple[int, Record, Any]) -> tuple[int, Outcome]:
+    async def _finish(self, job: tuple[int, Record | BadLine, Any]) -> tuple[int, Outcome]:
         """A worker never raises: pypeln would drop its record without a word."""
         turn, source, begun = job
         try:
@@ -210,7 +229,7 @@ class _Flow:
         except Exception as error:  # noqa: BLE001 - see above
             self._bug(error)
             outcome = Outcome(source, failure=Failure("bug", f"a bug: {type(error).__name__}"))
-        self.counts.answered += outcome.failure is None
+        self.counts.answered += outcome.of * (outcome.failure is None)
         return turn, outcome
 
     # -- out
@@ -226,12 +245,13 @@ class _Flow:
         counts = self.counts
         failure = outcome.failure
         if failure is None:
-            counts.replayed += outcome.replayed
-            self.out.put(outcome.out)
+            counts.replayed += outcome.of * outcome.replayed
+            self.out.put(outcome.out, outcome.of)
             await self.out.room()
         elif failure.type != "stopped":
-            counts.failure(outcome.source.where, failure, talkative=self.options.verbose, kept_in=self.options.errors)
-            self._write_error(outcome.source, failure)
+            counts.failure(outcome, failure, talkative=self.options.verbose, kept_in=self.options.errors)
+            for source in (outcome.source, *outcome.others):
+                self._write_error(source, failure)
             if told := counts.too_many(self.options.max_errors, self.out.taken + counts.failed):
                 self.limits.stop(Stop(1, told))
 

@@ -42,7 +42,13 @@ class Map:
         self._build = build
         self._place = Place(o)
 
-    def begin(self, record: Record) -> Outcome | tuple[Record, Request]:
+    def take(self, record: Record) -> list[Outcome | tuple[Record, Request]]:
+        return [self._begin(record)]
+
+    def rest(self) -> list[Outcome | tuple[Record, Request]]:
+        return []
+
+    def _begin(self, record: Record) -> Outcome | tuple[Record, Request]:
         request = self._place.failure(record) or self._build(record)
         if isinstance(request, Failure):
             return Outcome(record, failure=request)

@@ -31,6 +31,7 @@ def run(o: SimpleNamespace, names: list[str], fold: Fold) -> int:
     """Run a tool over its input; the exit status."""
     flow = _Flow(o, names)
     for source in flow.records():
+        flow.counts.read += 1
         flow.emit([_bad(source)] if isinstance(source, BadLine) else fold.take(source))
     flow.emit(fold.rest())
     flow.flush()
@@ -60,24 +61,20 @@ class _Flow:
     def records(self) -> Iterator[Record | BadLine]:
         for name in self._names:
             source = records.Source(name, raw_text=self._o.raw_input)
-            for line in self._lines(name):
-                if (record := source.parse(line)) is not None:
-                    self.counts.read += 1
-                    yield record
+            for chunk in self._chunks(name):
+                yield from source.feed(chunk)
+            yield from source.end()
 
-    def _lines(self, name: str) -> Iterator[bytes]:
-        cut = records.Lines()
+    def _chunks(self, name: str) -> Iterator[bytes]:
         try:
             fd = 0 if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
             while chunk := self._read(fd):
-                yield from cut.feed(chunk)
-            if last := cut.rest():
-                yield last
+                yield chunk
             if fd:
                 os.close(fd)
         except OSError as error:
             self.flush()
-            raise Stop(FIX_FIRST, f"cannot read {name}: {why(error)}") from None
+            raise Stop(FIX_FIRST, f"cannot read {'stdin' if name == '-' else name}: {why(error)}") from None
 
     def _read(self, fd: int) -> bytes:
         if self._gathered and not select.select([fd], [], [], 0)[0]:
@@ -89,9 +86,9 @@ class _Flow:
     def emit(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
             if outcome.failure:
-                self._failed(outcome.source, outcome.failure)
+                self._failed(outcome, outcome.failure)
                 continue
-            self.counts.out += 1
+            self.counts.out += outcome.of
             self._gathered.append(outcome.out)
             self._size += len(outcome.out)
             if self._size >= BATCH:
@@ -108,11 +105,12 @@ class _Flow:
                 complain.die_by(signal.SIGPIPE)
             raise Stop(CANNOT_WRITE, f"cannot write stdout: {why(error)}") from None
 
-    def _failed(self, source: Record | BadLine, failure: Failure) -> None:
+    def _failed(self, outcome: Outcome, failure: Failure) -> None:
         o, counts = self._o, self.counts
-        counts.failure(source.where, failure, talkative=o.verbose, kept_in=o.errors)
+        counts.failure(outcome, failure, talkative=o.verbose, kept_in=o.errors)
         if self._errors:
-            self._errors.put(source, failure)
+            for source in (outcome.source, *outcome.others):
+                self._errors.put(source, failure)
         if told := counts.too_many(o.max_errors, counts.out + counts.failed):
             self.flush()
             say(told)

@@ -45,21 +45,32 @@ class Lines:
 
 
 class Source:
-    """The lines of one file, by their numbers."""
+    """The records of one file, a line each, from its bytes as they come."""
 
     def __init__(self, name: str, *, raw_text: bool) -> None:
         self._name = "<stdin>" if name == "-" else name
         self._raw_text = raw_text
         self._number = 0
+        self._lines = Lines()
 
-    def parse(self, line: bytes) -> Record | BadLine | None:
-        """The record on the next line; None on a blank one."""
-        self._number += 1
-        if self._number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark is no part of the line
-        if not line or line.isspace():
-            return None
-        return parse(line, f"{self._name}:{self._number}", raw_text=self._raw_text)
+    def feed(self, chunk: bytes) -> list[Record | BadLine]:
+        """The records that this chunk completes."""
+        return self._parsed(self._lines.feed(chunk))
+
+    def end(self) -> list[Record | BadLine]:
+        """The record on a last line without its newline."""
+        last = self._lines.rest()
+        return self._parsed([last] if last else [])
+
+    def _parsed(self, lines: list[bytes]) -> list[Record | BadLine]:
+        if lines and not self._number:
+            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")  # a byte order mark is no part of the line
+        found: list[Record | BadLine] = []
+        for number, line in enumerate(lines, self._number + 1):
+            if line and not line.isspace():
+                found.append(parse(line, f"{self._name}:{number}", raw_text=self._raw_text))
+        self._number += len(lines)
+        return found
 
 
 def parse(line: bytes, where: str, *, raw_text: bool = False) -> Record | BadLine:

@@ -39,19 +39,21 @@ class Count:
         self._place = Place(o, (o.votes_field,))
         self._tally = Tally()
 
-    def outcome(self, record: Record, votes: list[Any]) -> Outcome:
+    def outcome(self, record: Record, votes: list[Any], members: list[Record]) -> Outcome:
+        """members: of a group, as far as they may be needed again."""
         wanted = self._o.quorum or 1
         failure = self._place.failure(record)
         if len(votes) < wanted:
             failure = Failure("quorum", f"{len(votes)} votes in {'.'.join(self._o.count)}, {wanted} wanted")
+        of = len(votes) if self._o.group else 1
         if failure:
-            return Outcome(record, failure=failure)
+            return Outcome(members[0], failure=failure, of=of, others=members[1:])
         verdict = agree(votes, self._rules)
         self._tally.add(votes, verdict, verdict.value, len(votes))
         told = {"votes": len(votes), "failed": 0, **report(verdict)}
         told |= {"ballots": votes} if self._o.ballots else {}
         answer = Answer(exact.dumps(verdict.value), "", "", None, 0.0, 0)
-        return self._place.outcome(record, answer, (self._o.votes_field, exact.dumps(told)))
+        return self._place.outcome(record, answer, (self._o.votes_field, exact.dumps(told)))._replace(of=of)
 
     def lines(self) -> list[str]:
         return self._tally.lines()
@@ -63,7 +65,7 @@ class Lists(Count):
     def take(self, record: Record) -> Iterable[Outcome]:
         votes = alike.at(record.data, self._o.count)
         if isinstance(votes, list):
-            return [self.outcome(record, votes)]
+            return [self.outcome(record, votes, [record])]
         return [Outcome(record, failure=_no_votes(record, self._o.count, "not a list"))]
 
     def rest(self) -> Iterable[Outcome]:
@@ -75,6 +77,7 @@ class _Group(NamedTuple):
 
     record: Record  # these fields alone
     votes: list[Any]
+    members: list[Record]
 
 
 class Groups(Count):
@@ -92,8 +95,11 @@ class Groups(Count):
         key = tuple(map(alike.equal, shared))
         finished = self.rest() if self._o.sorted and key not in self._groups else []
         if key not in self._groups:
-            self._groups[key] = _Group(self._only(record, shared), [])
-        self._groups[key].votes.append(alike.at(record.data, self._o.count))
+            self._groups[key] = _Group(self._only(record, shared), [], [])
+        group = self._groups[key]
+        group.votes.append(alike.at(record.data, self._o.count))
+        if self._o.quorum or not group.members:  # only a quorum can fail a group
+            group.members.append(record)
         return finished
 
     def rest(self) -> Iterable[Outcome]:

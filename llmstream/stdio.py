@@ -23,6 +23,8 @@ from llmstream import files
 T = TypeVar("T")
 _Order = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
+_Part = tuple[bytes, int]  # what goes out, and how many records of the input it stands for
+
 ROOM = 1 << 20  # bytes that may wait for a slow reader; more, and the flow waits with them
 
 
@@ -82,26 +84,27 @@ class Output:
     """Writes whole records to a descriptor, in order, as soon as there is nothing more to gather."""
 
     def __init__(self, fd: int, on_trouble: Callable[[OSError], None]) -> None:
-        self.written = 0  # records that the system has taken
-        self.taken = 0  # records that were handed to us
+        self.written = 0  # records that went into what the system has taken
+        self.taken = 0  # records that went into what was handed to us
         self.trouble: OSError | None = None
         self._fd = fd
         self._on_trouble = on_trouble
         self._loop = asyncio.get_running_loop()
-        self._gathered: list[bytes] = []
+        self._gathered: list[_Part] = []
         self._size = 0  # bytes gathered or on their way
         self._waiting: list[asyncio.Future[None]] = []
-        self._batches: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[list[_Part]] = queue.SimpleQueue()
         threading.Thread(target=self._work, daemon=True).start()
         self._watch()
 
-    def put(self, record: bytes) -> None:
-        self.taken += 1
+    def put(self, record: bytes, of: int = 1) -> None:
+        """Write a record that so many of the input went into."""
+        self.taken += of
         if self.trouble:
             return
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
-        self._gathered.append(record)
+        self._gathered.append((record, of))
         self._size += len(record)
 
     async def room(self, least: int = ROOM) -> None:
@@ -123,7 +126,7 @@ class Output:
             batch = self._batches.get()
             done = 0
             error = None
-            data = b"".join(batch)
+            data = b"".join(record for record, _ in batch)
             try:
                 while done < len(data):
                     done += files.write(self._fd, data[done:] if done else data)
@@ -165,12 +168,12 @@ class Output:
             self._loop.remove_reader(self._fd)  # it sends us something; we only write
 
 
-def _whole(batch: list[bytes], written: int) -> int:
+def _whole(batch: list[_Part], written: int) -> int:
     """How many records of a batch are within the bytes written."""
     count = 0
-    for record in batch:
+    for record, of in batch:
         written -= len(record)
         if written < 0:
             break
-        count += 1
+        count += of
     return count

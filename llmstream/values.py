@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
@@ -115,6 +116,8 @@ class Outcome(NamedTuple):
     out: bytes = b""
     failure: Failure | None = None
     replayed: bool = False
+    of: int = 1  # records that it stands for: a group is one outcome
+    others: Sequence[Record] = ()  # those of them that fail with it
 
 
 NOT_STARTED = Failure("stopped", "the run stopped before this record was asked")

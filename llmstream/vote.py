@@ -174,10 +174,13 @@ class Vote:
         self._failures_told = 0
         self.at_once = self._more((), None)
 
-    def begin(self, record: Record) -> Outcome | Job:
+    def take(self, record: Record) -> list[Outcome | Job]:
         failure = self._place.failure(record)
         requests = failure or self._requests(record)
-        return Outcome(record, failure=requests) if isinstance(requests, Failure) else Job(record, requests)
+        return [Outcome(record, failure=requests) if isinstance(requests, Failure) else Job(record, requests)]
+
+    def rest(self) -> list[Outcome | Job]:
+        return []
 
     async def finish(self, job: Job) -> Outcome:
         cast, verdict = await self._poll(job.requests, ())

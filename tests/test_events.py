@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmstream import events
-from llmstream.values import Failure
+from llmstream.values import BadLine, Failure, Outcome
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,10 @@ def test_summary(counts: dict, usable: int | None, line: str) -> None:
 def test_the_first_failures_are_told_and_the_first_three_named(capfd: pytest.CaptureFixture[str]) -> None:
     counts = events.Counts()
     for n in range(20):
-        counts.failure(f"in:{n}", Failure("http", "no", 400), talkative=False, kept_in="bad.jsonl")
+        failed = Outcome(BadLine(b"", f"in:{n}", ""), of=2)
+        counts.failure(failed, Failure("http", "no", 400), talkative=False, kept_in="bad.jsonl")
     told = capfd.readouterr().err.splitlines()
-    assert counts.failed == 20
+    assert counts.failed == 40
     assert counts.names == ["in:0", "in:1", "in:2"]
     assert len(told) == events.SHOWN + 1
     assert told[0].endswith("in:0: no (HTTP 400)")

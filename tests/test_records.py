@@ -63,11 +63,10 @@ def test_a_line_that_never_ends_takes_bounded_memory(monkeypatch: pytest.MonkeyP
 
 def test_blank_lines_and_a_byte_order_mark() -> None:
     source = records.Source("-", raw_text=False)
-    assert source.parse(b"\xef\xbb\xbf{}") == Record(b"{}", {}, "<stdin>:1")
-    assert [source.parse(line) for line in (b"", b" ", b"\t\r", b"\r")] == [None] * 4
-    assert [found and found.where for found in map(source.parse, (b"{}", b"\0", b" x "))] == [
-        "<stdin>:6", "<stdin>:7", "<stdin>:8"
-    ]  # fmt: skip
+    assert source.feed(b"\xef\xbb\xbf{}\n \n\n\t\r\n") == [Record(b"{}", {}, "<stdin>:1")]
+    assert [found.where for found in source.feed(b"{}\n\0\n x \n{")] == ["<stdin>:5", "<stdin>:6", "<stdin>:7"]
+    assert [found.where for found in source.end()] == ["<stdin>:8"]
+    assert source.end() == []
 
 
 # -- parse -------------------------------------------------------------------------------------

@@ -124,9 +124,8 @@ def test_output_notices_a_reader_that_leaves_while_nothing_is_written() -> None:
 
 
 def test_output_counts_whole_records_only() -> None:
-    assert stdio._whole([b"ab", b"cde", b"f"], 0) == 0
-    assert stdio._whole([b"ab", b"cde", b"f"], 4) == 1
-    assert stdio._whole([b"ab", b"cde", b"f"], 6) == 3
+    batch = [(b"ab", 1), (b"cde", 4), (b"f", 1)]  # a group of four is one record that goes out
+    assert [stdio._whole(batch, written) for written in (0, 4, 5, 6)] == [0, 1, 5, 6]
 
 
 def test_a_full_disk_is_told_once() -> None:
