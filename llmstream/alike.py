@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Hashable
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from llmstream import exact
@@ -15,10 +16,18 @@ Path = tuple[str, ...]
 
 def text(value: str) -> str:
     """A string without what people do not mean: case, white space around and between, ways to write an accent."""
+    return _of_label(value) if len(value) <= _LABEL else _text(value)
+
+
+def _text(value: str) -> str:
     if value.isascii():
         return " ".join(value.lower().split())
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", value).casefold())
     return " ".join(folded.split())
+
+
+_LABEL = 64  # characters; what is no longer often comes again
+_of_label = lru_cache(maxsize=1 << 14)(_text)
 
 
 def decimal(value: float) -> int | Decimal:
