@@ -19,7 +19,7 @@ demo: $(VENV)/run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo
 
 test: $(VENV)/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: lint test torture
 

@@ -61,7 +61,8 @@ class Counts:
 
     def books(self) -> str:
         """The same where nobody was asked."""
-        return ", ".join([*self._parts(), self._time()])
+        left = self.read - self.out - self.failed
+        return ", ".join([*self._parts(), *[f"unfinished {left}"] * bool(left), self._time()])
 
     def _parts(self) -> list[str]:
         more = ", ..." if self.failed > len(self.names) else ""

@@ -73,6 +73,15 @@ def in_utf8(text: str) -> str:
     return text
 
 
+def one_of(*names: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text in names:
+            return text
+        raise ValueError(", ".join(names[:-1]) + f" or {names[-1]}")
+
+    return read
+
+
 def some(text: str) -> str:
     if not text:
         raise ValueError("something that is not empty")
@@ -231,9 +240,13 @@ def prompt_and_files(o: SimpleNamespace, operands: list[str]) -> tuple[str, list
         in_utf8(prompt)
     except ValueError:
         raise Stop(FIX_FIRST, "cannot use PROMPT: it is not UTF-8") from None
+    return not_a_file(prompt), files or ["-"]
+
+
+def not_a_file(prompt: str) -> str:
     if os.path.isfile(prompt):
         raise Stop(FIX_FIRST, f"cannot use the file {prompt} as PROMPT: -f {prompt} reads the prompt from it")
-    return prompt, files or ["-"]
+    return prompt
 
 
 # -- the table --------------------------------------------------------------------------------

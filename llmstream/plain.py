@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Protocol
 
@@ -15,6 +16,22 @@ from llmstream.events import Counts
 from llmstream.values import BadLine, Failure, Outcome, Record
 
 BATCH = 256 << 10  # bytes that are gathered before they are written, while there is more to read
+
+
+class Source(Protocol):
+    """Makes records of a file's bytes as they come."""
+
+    def feed(self, chunk: bytes) -> list[Record | BadLine]: ...
+
+    def end(self) -> list[Record | BadLine]: ...
+
+
+class Sink(Protocol):
+    """What a record goes through on its way out."""
+
+    def put(self, line: bytes) -> bytes | Failure: ...
+
+    def end(self) -> Iterable[bytes]: ...
 
 
 class Fold(Protocol):
@@ -27,14 +44,25 @@ class Fold(Protocol):
     def lines(self) -> list[str]: ...  # what the tool has to say at the end
 
 
-def run(o: SimpleNamespace, names: list[str], fold: Fold) -> int:
-    """Run a tool over its input; the exit status."""
-    flow = _Flow(o, names)
-    for source in flow.records():
-        flow.counts.read += 1
-        flow.emit([_bad(source)] if isinstance(source, BadLine) else fold.take(source))
-    flow.emit(fold.rest())
-    flow.flush()
+def run(
+    o: SimpleNamespace,
+    names: list[str],
+    fold: Fold,
+    source: Callable[[str], Source] | None = None,
+    sink: Sink | None = None,
+) -> int:
+    """Run a tool over its input; the exit status. Without more, records are read and written a line each."""
+    gc.disable()  # records are trees, which need no collector; it would look through all that are held, again and again
+    flow = _Flow(o, names, source or (lambda name: records.Source(name, raw_text=o.raw_input)), sink)
+    try:
+        for record in flow.records():
+            flow.counts.read += 1
+            flow.emit([_bad(record)] if isinstance(record, BadLine) else fold.take(record))
+        flow.emit(fold.rest())
+    except Stop:
+        flow.flush()
+        raise
+    flow.end()
     for line in (flow.counts.books(), *fold.lines()):
         warn(line)
     return 1 if flow.counts.failed else 0
@@ -47,8 +75,12 @@ def _bad(line: BadLine) -> Outcome:
 class _Flow:
     """The streams of a run, and its books."""
 
-    def __init__(self, o: SimpleNamespace, names: list[str]) -> None:
+    def __init__(
+        self, o: SimpleNamespace, names: list[str], source: Callable[[str], Source], sink: Sink | None
+    ) -> None:
         self._o = o
+        self._source = source
+        self._sink = sink
         self._names = names
         inputs = files.check(o, names)
         self._errors = files.Errors(o.errors, inputs) if o.errors else None
@@ -60,12 +92,13 @@ class _Flow:
 
     def records(self) -> Iterator[Record | BadLine]:
         for name in self._names:
-            source = records.Source(name, raw_text=self._o.raw_input)
+            source = self._source(name)
             for chunk in self._chunks(name):
                 yield from source.feed(chunk)
             yield from source.end()
 
     def _chunks(self, name: str) -> Iterator[bytes]:
+        self.flush()  # a FIFO without a writer can be waited for, with what came before it already out
         try:
             fd = 0 if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
             while chunk := self._read(fd):
@@ -73,7 +106,6 @@ class _Flow:
             if fd:
                 os.close(fd)
         except OSError as error:
-            self.flush()
             raise Stop(FIX_FIRST, f"cannot read {'stdin' if name == '-' else name}: {why(error)}") from None
 
     def _read(self, fd: int) -> bytes:
@@ -88,11 +120,24 @@ class _Flow:
             if outcome.failure:
                 self._failed(outcome, outcome.failure)
                 continue
+            out = self._sink.put(outcome.out) if self._sink else outcome.out
+            if isinstance(out, Failure):
+                self._failed(outcome, out)
+                continue
             self.counts.out += outcome.of
-            self._gathered.append(outcome.out)
-            self._size += len(outcome.out)
-            if self._size >= BATCH:
-                self.flush()
+            self._write(out)
+
+    def _write(self, out: bytes) -> None:
+        if out:
+            self._gathered.append(out)
+        self._size += len(out)
+        if self._size >= BATCH:
+            self.flush()
+
+    def end(self) -> None:
+        for out in self._sink.end() if self._sink else ():
+            self._write(out)
+        self.flush()
 
     def flush(self) -> None:
         data = b"".join(self._gathered)
@@ -112,7 +157,7 @@ class _Flow:
             for source in (outcome.source, *outcome.others):
                 self._errors.put(source, failure)
         if told := counts.too_many(o.max_errors, counts.out + counts.failed):
-            self.flush()
+            self.end()
             say(told)
             warn(counts.books())
             raise SystemExit(1)

@@ -81,14 +81,20 @@ def template(
     try:
         compiled, names = _compile(source.rstrip("\r\n"))
         names -= constants.keys()
-        head = "" if names else compiled.render(constants)  # nothing in it depends on the record
+        head = "" if names else _render(compiled, constants)  # nothing in it depends on the record
     except Exception as error:  # noqa: BLE001 - a template may fail in any way; all of them are its author's to mend
-        raise ValueError(_explain(error)) from None
+        raise ValueError(explain(error)) from None
     if names:
-        return lambda record: compiled.render({**record.data, "record": record.data, **constants})
+        return lambda record: _render(compiled, {**record.data, "record": record.data, **constants})
     if whole is None:
         return lambda record: head
     return lambda record: f"{head}\n\n{whole(record)}" if head else whole(record)
+
+
+def _render(compiled: Template, variables: Mapping[str, Any]) -> str:
+    """As its own render() does, but that makes up a traceback for each failure, in a circle that only a collector
+    can free."""
+    return "".join(compiled.root_render_func(compiled.new_context(dict(variables))))
 
 
 _OTHER_FILES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
@@ -132,7 +138,7 @@ def builder(
             if system_text is not None:
                 messages = b"%b,%b" % (_message("system", system_text(record)), messages)
         except Exception as error:  # noqa: BLE001 - a template may fail in any way; it is this record's failure
-            return Failure("template", _explain(error))
+            return Failure("template", explain(error))
         body = b"%b%b%b" % (before, messages, after)
         return Request(body, digest(body), record.id)
 
@@ -143,7 +149,8 @@ def _message(role: str, text: str) -> bytes:
     return b'{"role":"%b","content":%b}' % (role.encode(), exact.dumps(text))
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
+    """What is wrong with a template, or with a record for it, in one line."""
     if isinstance(error.__cause__, UndefinedError):  # it stood in a list that was to become JSON
         error = error.__cause__
     if isinstance(error, UndefinedError):

@@ -125,6 +125,7 @@ def failed(source: Record | BadLine, failure: Failure, by: str) -> bytes:
     if isinstance(source, BadLine):
         return exact.dumps({"error": {**error, "raw": source.raw.decode(errors="backslashreplace")}})
     told = exact.dumps(error)
+    source = source._replace(data=exact.loads(source.line))  # a fold may have gone on with its data
     if "error" in source.data:
         told = b'%b,"was":%b}' % (told[:-1], _text_of(source.line.decode(), "error").encode())
     return put(source, ("error",), told)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from llmstream import alike, exact, plain, records
+from llmstream import alike, exact, groups, plain, records
 from llmstream.complain import FIX_FIRST, Stop
 from llmstream.consensus import Rules, agree, report
 from llmstream.place import Place
@@ -81,36 +81,30 @@ class _Group(NamedTuple):
 
 
 class Groups(Count):
-    """Each record is one vote. Groups come out in the order of their first records."""
+    """Each record is one vote."""
 
     def __init__(self, o: SimpleNamespace) -> None:
         super().__init__(o)
-        self._groups: dict[Hashable, _Group] = {}
+        self._groups = groups.Groups(o, self._begin, self._add)
 
     def take(self, record: Record) -> Iterable[Outcome]:
-        for path in (*self._o.group, self._o.count):
-            if not records.holds(record.data, path):
-                return [Outcome(record, failure=_no_votes(record, path, ""))]
-        shared = [alike.at(record.data, path) for path in self._o.group]
-        key = tuple(map(alike.equal, shared))
-        finished = self.rest() if self._o.sorted and key not in self._groups else []
-        if key not in self._groups:
-            self._groups[key] = _Group(self._only(record, shared), [], [])
-        group = self._groups[key]
+        if not records.holds(record.data, self._o.count):
+            return [Outcome(record, failure=_no_votes(record, self._o.count, ""))]
+        ready = self._groups.take(record)
+        if isinstance(ready, Failure):
+            return [Outcome(record, failure=ready)]
+        return [self.outcome(*one.group) for one in ready]
+
+    def rest(self) -> Iterable[Outcome]:
+        return [self.outcome(*one.group) for one in self._groups.rest()]
+
+    def _begin(self, record: Record) -> _Group:
+        return _Group(groups.shared(record, self._o.group), [], [])
+
+    def _add(self, group: _Group, record: Record) -> None:
         group.votes.append(alike.at(record.data, self._o.count))
         if self._o.quorum or not group.members:  # only a quorum can fail a group
             group.members.append(record)
-        return finished
-
-    def rest(self) -> Iterable[Outcome]:
-        groups, self._groups = self._groups, {}
-        return [self.outcome(*group) for group in groups.values()]
-
-    def _only(self, record: Record, shared: list[Any]) -> Record:
-        only = Record(b"{}", {}, record.where)
-        for path, value in zip(self._o.group, shared, strict=True):
-            only = records.with_value(only, path, exact.dumps(value))
-        return only
 
 
 def _no_votes(record: Record, path: alike.Path, why: str) -> Failure:

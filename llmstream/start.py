@@ -39,7 +39,7 @@ def check_places(o: SimpleNamespace) -> None:
             raise Stop(FIX_FIRST, f"cannot use {both}: one is within the other")
 
 
-_PLACES = (("-o", "output"), ("-M", "meta"), ("--votes-field", "votes_field"))
+_PLACES = (("-o", "output"), ("-M", "meta"), ("--votes-field", "votes_field"), ("--conflicts", "conflicts"))
 
 
 def account(o: SimpleNamespace) -> wire.Account | None:

@@ -65,6 +65,20 @@ class Answer(NamedTuple):
     replayed: bool = False
 
 
+def together(answers: Sequence[Answer], value: bytes) -> Answer:
+    """What came of several answers, as one: what they cost together, and the latency of the slowest."""
+    usages = [answer.usage for answer in answers if answer.usage]
+    return Answer(
+        value=value,
+        content="",
+        model=", ".join(dict.fromkeys(answer.model for answer in answers)),
+        usage=Usage(*map(sum, zip(*usages, strict=True))) if usages else None,
+        latency=max(answer.latency for answer in answers),
+        attempts=sum(answer.attempts for answer in answers),
+        replayed=all(answer.replayed for answer in answers),
+    )
+
+
 def told_usage(usage: Usage | None) -> dict[str, int] | None:
     """Usage for people and programs: without what is nought."""
     if usage is None:

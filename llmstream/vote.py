@@ -14,7 +14,7 @@ from llmstream.options import Option
 from llmstream.place import Place
 from llmstream.stopping import Contest
 from llmstream.tally import Tally
-from llmstream.values import Answer, Failure, Outcome, Record, Request, Usage
+from llmstream.values import Answer, Failure, Outcome, Record, Request, together
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
@@ -33,15 +33,6 @@ FORMS = (
 ABOUT = "Ask a model several times about each record, and keep what most votes say."
 
 
-def one_of(*names: str) -> Any:
-    def read(text: str) -> str:
-        if text in names:
-            return text
-        raise ValueError(", ".join(names[:-1]) + f" or {names[-1]}")
-
-    return read
-
-
 # fmt: off
 JURY = tuple(
     option._replace(help="model; may be repeated: a jury, the votes go round it", many=True, default=())
@@ -50,8 +41,8 @@ JURY = tuple(
 )
 OWN = (
     Option("votes", "n", "N", "votes for each record; 3, or one for each model", options.whole(1, 1000), shared=True),
-    Option("number", "", "HOW", "of numbers: mean, median or trimmed", one_of("mean", "median", "trimmed"), "mean",
-           shared=True),
+    Option("number", "", "HOW", "of numbers: mean, median or trimmed", options.one_of("mean", "median", "trimmed"),
+           "mean", shared=True),
     Option("match", "", "FIELD", "what identifies an object in a list; may be repeated; all its strings",
            options.own_field, (), many=True),
     Option("votes-field", "", "FIELD", "where it is told how the votes fell", options.own_field, ("vote",)),
@@ -290,7 +281,7 @@ class Vote:
             value = exact.dumps(criteria.with_overall(verdict.value, self._criteria))
         self._tally.add([exact.loads(vote.value) for vote in answers], verdict, exact.loads(value), self._o.votes)
         told = exact.dumps(self._told(cast, verdict))
-        return self._place.outcome(record, _together(answers, value), (self._o.votes_field, told))
+        return self._place.outcome(record, together(answers, value), (self._o.votes_field, told))
 
     def _told(self, cast: Cast, verdict: Verdict) -> dict[str, Any]:
         """How the votes fell: of all, and in a jury of each model."""
@@ -326,17 +317,3 @@ def _valid(cast: Cast) -> int:
 def _failed_earlier(vote: Answer | Failure) -> bool:
     """Is this what the done-file says of an earlier run?"""
     return isinstance(vote, Failure) and not vote.attempts
-
-
-def _together(answers: Sequence[Answer], value: bytes) -> Answer:
-    """The verdict as one answer: what its votes cost together, and the latency of the slowest."""
-    usages = [answer.usage for answer in answers if answer.usage]
-    return Answer(
-        value=value,
-        content="",
-        model=", ".join(dict.fromkeys(answer.model for answer in answers)),
-        usage=Usage(*map(sum, zip(*usages, strict=True))) if usages else None,
-        latency=max(answer.latency for answer in answers),
-        attempts=sum(answer.attempts for answer in answers),
-        replayed=all(answer.replayed for answer in answers),
-    )

@@ -40,6 +40,7 @@ class Work(NamedTuple):
 
 # A tool that is not named here is a filter with a prompt.
 WORK = {
+    "llm-merge": Work((), calls=False),  # without a prompt
     "llm-sim": Work((), reads=False, records=False, calls=False),  # prints its address and serves
 }
 SERVERS = [tool for tool in TOOLS if not WORK.get(tool, Work()).reads]
@@ -537,7 +538,7 @@ def test_reader_of_stdout_that_left_after_a_line(tool: str, endpoint: Endpoint) 
 
 # -- descriptors that are closed at the start -------------------------------------------------------
 
-KEEPERS = [tool for tool in TOOLS if {"done", "errors"} <= {option.long for option in table(tool)}]
+KEEPERS = [tool for tool in TOOLS if work(tool).calls and {"done", "errors"} <= {one.long for one in table(tool)}]
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="nobody tells which file a descriptor is")

@@ -21,7 +21,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 TOOL_MODULES = [tool.removeprefix("llm-") for tool in TOOLS]
 PURE = (
     "agreement", "alike", "answer", "consensus", "criteria", "exact", "fold", "prompt", "records", "schema",
-    "stopping", "tally", "values",
+    "stopping", "tables", "tally", "tree", "values",
 )  # fmt: skip
 MANUAL = TOP / "man"
 
@@ -129,12 +129,12 @@ def test_tools_do_not_know_one_another() -> None:
 
 def test_who_asks_nobody_loads_no_calls() -> None:
     """What needs no model starts at once: it shares nothing with what calls one."""
-    for module in ("plain", "recount"):
-        assert not neighbours(module) & {"flow", "ask", "wire", "start", "limits", "stdio"}
+    for module in ("merge", "plain", "recount", "groups", "fold", "tables", "outlet", "each"):
+        assert not neighbours(module, lazy=False) & {"flow", "ask", "wire", "start", "limits", "stdio", "fuse"}
 
 
 def test_only_tools_know_the_flow() -> None:
-    assert {module for module in MODULES if "flow" in neighbours(module)} <= set(TOOL_MODULES)
+    assert {module for module in MODULES if "flow" in neighbours(module)} <= {*TOOL_MODULES, "fuse"}
 
 
 KNOWS_NOTHING_OF = [

@@ -446,6 +446,7 @@ def test_types_of_failures_are_all_there() -> None:
     code = "".join(path.read_text() for path in (TOP / "llmstream").glob("*.py"))
     given = set(re.findall(r'\b(?:Failure|Rejected|Trouble)\(\s*"(\w+)"', code)) - {"stopped", "bug"}
     listed = section(source("llm-map"), "FAILURES AND RETRIES") + section(source("llm-vote"), "DIAGNOSTICS")
+    listed += section(source("llm-merge"), "DIAGNOSTICS")
     assert set(re.findall(r"^\.It Cm (\w+)$", listed, re.MULTILINE)) == given
 
 

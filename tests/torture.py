@@ -27,7 +27,7 @@ from tool import command, environment
 
 AT_ONCE = 4  # pipes; their start-up is what takes the time
 PATIENCE = 60  # runs that a pipe may need until it ends
-HANGS = 60.0  # seconds after which a pipe that does not end has failed
+HANGS = 120.0  # seconds after which a pipe that does not end has failed
 
 
 class Plan(NamedTuple):
@@ -69,11 +69,12 @@ class Books(NamedTuple):
 def draw(seed: int) -> Plan:
     dice = random.Random(seed)
     stages = dice.choice((1, 1, 2, 2, 3))
+    tools = tuple(dice.choice(("llm-map", "llm-map", "llm-vote")) for _ in range(stages))
     return Plan(
         seed=seed,
-        records=dice.choice((1, 7, 40, 90, 160)),
+        records=dice.choice((1, 7, 20, 40) if "llm-vote" in tools else (1, 7, 40, 90, 160)),
         jobs=tuple(dice.choice((1, 2, 5, 16)) for _ in range(stages)),
-        tools=tuple(dice.choice(("llm-map", "llm-map", "llm-vote")) for _ in range(stages)),
+        tools=tools,
         latency=dice.choice(("0", "5", "20:80", "40:200")),
         errors=dice.choice((0, 0, 0.05, 0.2)),
         garble=dice.choice((0, 0, 0, 0.1)),

@@ -1,0 +1,115 @@
+"""--each: one file a record, written whole or not at all, and never outside the template's fixed part.
+
+The fixed part is what stands before the first variable, up to its last slash: the user's own, and
+taken as it is. Behind it every name comes from data. Folders are opened one by one from there on,
+links are not followed, and what would lead elsewhere fails the record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+
+from llmstream import exact, prompt
+from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, brief, why
+from llmstream.values import Failure, Record
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # the next record would fare no better
+
+
+class Each:
+    """Writes records to files of their own."""
+
+    def __init__(self, template: str) -> None:
+        before = re.split(r"\{[{%#]", template, maxsplit=1)
+        if len(before) == 1:
+            raise Stop(FIX_FIRST, f"cannot use --each {template}: without a {{{{ field }}}} all records are one file")
+        self._fixed = before[0][: before[0].rfind("/") + 1]
+        try:
+            self._path = prompt.template(template)
+        except ValueError as error:
+            raise Stop(FIX_FIRST, f"cannot use the template of --each: {error}") from None
+        self._written: set[str] = set()
+        self._base: int | None = None
+        self._temporary = b".llm-merge.%d.tmp" % os.getpid()
+
+    def put(self, record: Record) -> Failure | None:
+        """Write a record's file; why it cannot be."""
+        try:
+            path = self._path(record)
+            names = path.removeprefix(self._fixed).encode().split(b"/")
+        except Exception as error:  # noqa: BLE001 - a template may fail in any way; it is this record's failure
+            return Failure("template", prompt.explain(error))
+        shown = brief(path)
+        if any(name in (b"", b".", b"..") or b"\0" in name for name in names) or not path.startswith(self._fixed):
+            return Failure("each", f"cannot write {shown}: a name in it is empty, . or .., or holds a NUL")
+        if path in self._written:
+            return Failure("each", f"cannot write {shown}: it is the file of an earlier record")
+        try:
+            self._write(names, exact.pretty(record.data) + b"\n")
+        except OSError as error:
+            if error.errno in _FULL:
+                raise Stop(CANNOT_WRITE, f"cannot write {shown}: {why(error)}") from None
+            told = "a link or a file is in the way" if error.errno in (errno.ELOOP, errno.ENOTDIR) else why(error)
+            return Failure("each", f"cannot write {shown}: {told}")
+        self._written.add(path)
+        return None
+
+    def _write(self, names: list[bytes], data: bytes) -> None:
+        folder = self._folder(names[:-1])
+        try:
+            if not _holds(data, names[-1], folder):
+                _replace(names[-1], self._temporary, folder, data)
+        finally:
+            os.close(folder)
+
+    def _folder(self, names: list[bytes]) -> int:
+        """The folder of these names within the fixed part; what is missing is made."""
+        if self._base is None:
+            self._base = self._open_base()
+        fd = os.dup(self._base)
+        for name in names:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=fd)
+            try:
+                inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+            finally:
+                os.close(fd)
+            fd = inner
+        return fd
+
+    def _open_base(self) -> int:
+        folder = self._fixed or "."
+        try:
+            os.makedirs(folder, exist_ok=True)
+            return os.open(folder, _FOLDER)
+        except OSError as error:
+            status = CANNOT_WRITE if error.errno in _FULL else FIX_FIRST
+            raise Stop(status, f"cannot write into {folder}: {why(error)}") from None
+
+
+def _holds(data: bytes, name: bytes, folder: int) -> bool:
+    """Is this what the file holds already? Then it is left alone, for make's sake."""
+    with contextlib.suppress(OSError):
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        with open(fd, "rb") as file:
+            return os.fstat(fd).st_size == len(data) and file.read(len(data)) == data
+    return False
+
+
+def _replace(name: bytes, temporary: bytes, folder: int, data: bytes) -> None:
+    """Put a file in a name's place at once; of what fails nothing stays."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=folder)  # of one with our number that was killed
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
