@@ -11,8 +11,9 @@ import contextlib
 import errno
 import os
 import re
+from collections.abc import Collection
 
-from llmstream import exact, prompt
+from llmstream import exact, files, prompt
 from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, brief, why
 from llmstream.values import Failure, Record
 
@@ -23,7 +24,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # the
 class Each:
     """Writes records to files of their own."""
 
-    def __init__(self, template: str) -> None:
+    def __init__(self, template: str, others: Collection[str | int] = ()) -> None:
+        """others: files that are open already, and must not be replaced."""
         before = re.split(r"\{[{%#]", template, maxsplit=1)
         if len(before) == 1:
             raise Stop(FIX_FIRST, f"cannot use --each {template}: without a {{{{ field }}}} all records are one file")
@@ -32,6 +34,8 @@ class Each:
             self._path = prompt.template(template)
         except ValueError as error:
             raise Stop(FIX_FIRST, f"cannot use the template of --each: {error}") from None
+        self._others = others
+        self._not_ours: set[files.Identity | None] = set()
         self._written: set[str] = set()
         self._base: int | None = None
         self._temporary = b".llm-merge.%d.tmp" % os.getpid()
@@ -49,7 +53,8 @@ class Each:
         if path in self._written:
             return Failure("each", f"cannot write {shown}: it is the file of an earlier record")
         try:
-            self._write(names, exact.pretty(record.data) + b"\n")
+            if not self._write(names, exact.pretty(record.data) + b"\n"):
+                return Failure("each", f"cannot write {shown}: it is a file of this very run")
         except OSError as error:
             if error.errno in _FULL:
                 raise Stop(CANNOT_WRITE, f"cannot write {shown}: {why(error)}") from None
@@ -58,13 +63,23 @@ class Each:
         self._written.add(path)
         return None
 
-    def _write(self, names: list[bytes], data: bytes) -> None:
+    def _write(self, names: list[bytes], data: bytes) -> bool:
+        """Write a file, but none of those in use."""
         folder = self._folder(names[:-1])
         try:
+            if self._in_use(names[-1], folder):
+                return False
             if not _holds(data, names[-1], folder):
                 _replace(names[-1], self._temporary, folder, data)
+            return True
         finally:
             os.close(folder)
+
+    def _in_use(self, name: bytes, folder: int) -> bool:
+        with contextlib.suppress(OSError):
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            return (status.st_dev, status.st_ino) in self._not_ours
+        return False
 
     def _folder(self, names: list[bytes]) -> int:
         """The folder of these names within the fixed part; what is missing is made."""
@@ -84,6 +99,7 @@ class Each:
     def _open_base(self) -> int:
         folder = self._fixed or "."
         try:
+            self._not_ours = set(map(files.identity, self._others))
             os.makedirs(folder, exist_ok=True)
             return os.open(folder, _FOLDER)
         except OSError as error:

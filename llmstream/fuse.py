@@ -36,8 +36,8 @@ def run(o: SimpleNamespace, names: list[str], source: Callable[[str], Any], fold
     o.share = True  # the same records make the same fold
     settings = flow.Settings(o, names, shape.check if shape else None, start.connector(o, account), source)
     if o.all:
-        return flow.run(settings, lambda ask: Whole(Fuse(ask, build, o), o))
-    return flow.run(settings, lambda ask: Each(Fuse(ask, build, o), o, fold))
+        return flow.run(settings, lambda ask: Whole(Fuse(ask, build), o))
+    return flow.run(settings, lambda ask: Grouped(Fuse(ask, build), o, fold))
 
 
 def _prompt(o: SimpleNamespace) -> str:
@@ -51,10 +51,9 @@ def _prompt(o: SimpleNamespace) -> str:
 class Fuse:
     """Asks for one node: some records, or answers, and what comes of them."""
 
-    def __init__(self, ask: Ask, build: Build, o: SimpleNamespace) -> None:
+    def __init__(self, ask: Ask, build: Build) -> None:
         self._ask = ask
         self._build = build
-        self._object = bool(o.schema)
 
     async def __call__(self, shared: dict[str, Any], parts: Sequence[Any]) -> Answer | Failure:
         request = self._build(Record(b"", {**shared, "records": parts}, ""))
@@ -74,7 +73,7 @@ class _Job(NamedTuple):
     folded: bytes
 
 
-class Each:
+class Grouped:
     """Records in, each group of them one record out; a model is asked where they disagree."""
 
     at_once = 1

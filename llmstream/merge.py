@@ -87,7 +87,8 @@ def main(argv: list[str]) -> int:
     check(o)
     if o.prompt is None and o.prompt_file is None:
         check_without_model(o)
-        return plain.run(o, names or ["-"], Merge(o), lambda name: Input(o, name), Outlet(o))
+        names = names or ["-"]
+        return plain.run(o, names, Merge(o), lambda name: Input(o, name), Outlet(o, names))
     check_with_model(o)
     from llmstream import fuse  # with all that calls need
 
@@ -112,8 +113,6 @@ ONLY_WITH_A_MODEL = (
     ("always", "--always"), ("system", "-s"), ("schema", "-S"), ("output", "-o"), ("meta", "-M"), ("raw_output", "-r"),
     ("done", "-d"),
 )  # fmt: skip
-
-
 ONLY_OF_GROUPS = (("complete", "--complete"), ("sorted", "--sorted"), ("take", "-t"), ("match", "--match"),
                   ("conflicts", "--conflicts"), ("always", "--always"))  # fmt: skip
 

@@ -22,12 +22,13 @@ class _Writer(Protocol):
 class Outlet:
     """--each and --to, and a terminal's need for escapes."""
 
-    def __init__(self, o: SimpleNamespace) -> None:
+    def __init__(self, o: SimpleNamespace, names: list[str]) -> None:
         self._each: Any = None
         if o.each:
             from llmstream.each import Each  # templates take a while to load
 
-            self._each = Each(o.each)
+            inputs = [0 if name == "-" else name for name in names]
+            self._each = Each(o.each, [1, *inputs, *([o.errors] if o.errors else [])])
         self._writer = _writer(o)
         self._terminal = os.isatty(1)
 

@@ -158,17 +158,20 @@ def test_links_in_what_comes_from_data(tmp_path: Path) -> None:
     (d / "file").write_text("no folder")
     (d / "victim").symlink_to(elsewhere / "victim")
     (d / "new").symlink_to(elsewhere / "new")
+    (elsewhere / "same").write_text('{\n  "a": "same"\n}\n')
+    (d / "same").symlink_to(elsewhere / "same")
     (d / "loop").symlink_to("loop")
     os.link(elsewhere / "victim", d / "hard")
     os.mkfifo(d / "fifo")
     bad = [{"a": name} for name in ("folder/f", "folder/victim", "file/f", "loop/f", "victim/f", "folder/x/y")]
-    good = [{"a": name} for name in ("victim", "new", "loop", "folder", "hard", "fifo")]
+    good = [{"a": name} for name in ("victim", "new", "same", "loop", "folder", "hard", "fifo")]
     done = merge("-v", "--each", "d/{{ a }}", stdin=jsonl(*bad, *good), cwd=tmp_path, status=1)
     assert lines(done.stdout) == good
     for record, line in zip(bad, done.stderr.decode().splitlines()[:-1], strict=True):
         assert f": cannot write d/{record['a']}: " in line
         assert line.endswith(" is in the way")
-    assert {path.name: path.read_text() for path in elsewhere.iterdir()} == {"victim": "precious"}
+    assert {path.name for path in elsewhere.iterdir()} == {"victim", "same"}
+    assert (elsewhere / "victim").read_text() == "precious"
     for record in good:
         path = d / record["a"]
         assert not path.is_symlink()
@@ -273,7 +276,7 @@ def test_what_was_left_by_one_that_was_killed_is_in_nobodys_way(tmp_path: Path) 
 
 def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
     """What was written stays, what fits no more leaves nothing, and another run goes on from there."""
-    records = [{"n": 1}, {"n": 2, "text": "x" * 5000}, {"n": 3}]
+    records: list[dict[str, Any]] = [{"n": 1}, {"n": 2, "text": "x" * 5000}, {"n": 3}]
     done = merge("--each", "d/{{ n }}", stdin=jsonl(*records), cwd=tmp_path, status=74, preexec_fn=little_room(1000))
     assert done.stderr == b"llm-merge: cannot write d/2: File too large\n"
     assert lines(done.stdout) == records[:1]
@@ -297,7 +300,7 @@ def test_a_disk_that_is_full_indeed(tmp_path: Path) -> None:
     script = '"$@" --each "d/{{ n }}" > /dev/null; echo $?; ls -A d | wc -l; "$@" -q --from json d/*'
     records = [{"n": number, "text": "x" * 3000} for number in range(10, 60)]
     words = [*small, "sh", "-c", script, "sh", *command("llm-merge")]
-    given = {"input": jsonl(*records).encode(), "env": environment(), "timeout": AT_LAST}
+    given: dict[str, Any] = {"input": jsonl(*records).encode(), "env": environment(), "timeout": AT_LAST}
     done = subprocess.run(words, capture_output=True, check=False, **given)
     status, count, *found = lines(done.stdout)
     assert done.stderr.decode() == f"llm-merge: cannot write d/{10 + count}: No space left on device\n"
@@ -308,3 +311,12 @@ def test_a_disk_that_is_full_indeed(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_what_fails(tmp_path: Path) -> None:
     for template in ("d/{{ nope }}", "d/{{ n }}/../x"):
         assert growth(tmp_path, 10_000, "--each", template) < 0.05
+
+
+def test_a_file_that_is_read_is_not_replaced(tmp_path: Path) -> None:
+    """Nor is the errors file: its name may come from data like any other."""
+    (tmp_path / "in.jsonl").write_text('{"f":"in.jsonl"}\n{"f":"bad"}\n{"f":"good"}\n')
+    done = merge("--each", "{{ f }}", "-e", "bad", "in.jsonl", cwd=tmp_path, status=1)
+    assert (done.returncode, done.stdout) == (1, b'{"f":"good"}\n')
+    assert b"in.jsonl:1: cannot write in.jsonl: it is a file of this very run" in done.stderr
+    assert (tmp_path / "in.jsonl").read_text().startswith('{"f":"in.jsonl"}\n')

@@ -84,7 +84,7 @@ HOWS: dict[str, tuple[list[Any], Any]] = {
     "max": (["a", "b", "B"], "b"),
     "count": ([1, None, "x"], 2),
     "majority": (["yes", "no", "YES"], "yes"),
-    "longest": (["ab", "xyz", "xy"], "xyz"),
+    "longest": (["ab", "xyz", "xyw"], "xyz"),
 }
 
 
