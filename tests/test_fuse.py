@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from endpoint import Call, Endpoint, Reply, error, says
-from tool import jsonl, lines, run, start
+from tool import jsonl, killed_until_done, lines, run
 
 GROUPS = [
     {"g": 1, "id": 1, "label": "a", "tags": ["x"]},
@@ -136,22 +134,9 @@ def test_a_tree_that_is_killed_pays_for_each_node_once(tmp_path: Path) -> None:
         quiet = run("llm-merge", *words, tmp_path / "quiet", stdin=records, url=endpoint.url)
         needed = {call.key for call in endpoint.asked}
         del endpoint.calls[:]
-        kills = 0
-        for round_ in range(40):
-            process = start("llm-merge", *words, tmp_path / "killed", url=endpoint.url)
-            assert process.stdin
-            process.stdin.write(records.encode())
-            process.stdin.close()
-            goal = len(endpoint.asked) + 5 + 12 * round_
-            while len(endpoint.asked) < goal and process.poll() is None:
-                time.sleep(0.005)
-            if process.poll() is not None:
-                break
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-        assert process.stdout
-        assert (process.returncode, process.stdout.read()) == (0, quiet.stdout)
+        given = {"stdin": records, "url": endpoint.url, "asked": lambda: len(endpoint.asked), "step": 12}
+        out, kills = killed_until_done("llm-merge", *words, tmp_path / "killed", **given)
+        assert out == quiet.stdout
         assert kills >= 3
         assert {call.key for call in endpoint.asked} == needed
         assert len(needed) == 200 + 40 + 8 + 2 + 1

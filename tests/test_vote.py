@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from endpoint import Call, Endpoint, Reply, error, says
-from tool import jsonl, lines, run, start
+from tool import jsonl, killed_until_done, lines, run, start
 
 RECORDS = [{"id": n, "text": f"bài {n}"} for n in range(6)]
 
@@ -264,22 +264,9 @@ def test_killed_between_its_votes(tmp_path: Path) -> None:
         quiet = run("llm-vote", *words, tmp_path / "quiet", stdin=records, url=endpoint.url)
         needed = {call.key for call in endpoint.asked}
         del endpoint.calls[:]
-        kills = 0
-        for round_ in range(40):
-            process = start("llm-vote", *words, tmp_path / "killed", url=endpoint.url)
-            assert process.stdin
-            process.stdin.write(records.encode())
-            process.stdin.close()
-            goal = len(endpoint.asked) + 3 + 5 * round_
-            while len(endpoint.asked) < goal and process.poll() is None:
-                time.sleep(0.005)
-            if process.poll() is not None:
-                break
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-        assert process.stdout
-        assert (process.returncode, process.stdout.read()) == (0, quiet.stdout)
+        given = {"stdin": records, "url": endpoint.url, "asked": lambda: len(endpoint.asked), "step": 5}
+        out, kills = killed_until_done("llm-vote", *words, tmp_path / "killed", **given)
+        assert out == quiet.stdout
         assert kills >= 3
         assert {call.key for call in endpoint.asked} == needed
         assert len(endpoint.asked) <= len(needed) + 6 * kills

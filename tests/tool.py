@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,30 @@ def start(tool: str, *words: str | Path, url: str | None = None, **more: Any) ->
     env = environment(**({"OPENAI_BASE_URL": url} if url else {}), **more.pop("env", {}))
     streams = {name: more.pop(name, subprocess.PIPE) for name in ("stdin", "stdout", "stderr")}
     return subprocess.Popen(command(tool, *words), env=env, **streams, **more)
+
+
+def killed_until_done(
+    tool: str, *words: str | Path, stdin: str, url: str, asked: Callable[[], int], step: int
+) -> tuple[bytes, int]:
+    """kill -9 a tool when so many calls more have come in, later each time, until a run ends: its output, the kills.
+
+    asked: how many calls the endpoint has had.
+    """
+    for kills in range(40):
+        process = start(tool, *words, url=url)
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(stdin.encode())
+        process.stdin.close()
+        goal = asked() + 3 + step * kills
+        while asked() < goal and process.poll() is None:
+            time.sleep(0.005)
+        if process.poll() is not None:
+            assert process.returncode == 0
+            return process.stdout.read(), kills
+        process.kill()
+        process.wait()
+    raise AssertionError("it never ends")
 
 
 def lines(data: bytes) -> list[Any]:
