@@ -26,7 +26,7 @@ from llmstream.done import DoneFile
 from llmstream.events import Counts
 from llmstream.limits import Limits
 from llmstream.stdio import Input, Output
-from llmstream.values import NOT_STARTED, BadLine, Failure, Outcome, Record
+from llmstream.values import NOT_STARTED, BadLine, Failure, Outcome, Reader, Record
 
 UNDER_WAY = 4  # calls for each slot: who waits for a further try holds none
 WINDOW = 32 << 20  # bytes that -k may hold back, and
@@ -49,14 +49,6 @@ class Work(Protocol):
     def lines(self) -> list[str]: ...  # what the tool has to say at the end
 
 
-class Source(Protocol):
-    """Makes records of a file's bytes as they come."""
-
-    def feed(self, chunk: bytes) -> list[Record | BadLine]: ...
-
-    def end(self) -> list[Record | BadLine]: ...
-
-
 class Settings(NamedTuple):
     """What the flow has to know of a tool and its command line."""
 
@@ -64,7 +56,7 @@ class Settings(NamedTuple):
     files: list[str]  # "-" is stdin
     check: Callable[[Any], str | None] | None  # of an answer
     connect: Callable[[], Any]  # opens the way to the endpoint, at the first call
-    source: Callable[[str], Source] | None = None  # reads a file; without one, records a line each
+    source: Callable[[str], Reader] | None = None  # reads a file; without one, records a line each
 
 
 def run(settings: Settings, work: Callable[[Ask], Work]) -> int:

@@ -102,7 +102,7 @@ class Grouped:
             return _failed(members, folded)
         line, disagree = folded
         if len(members) == 1 or not (disagree or self._o.always):
-            return Outcome(members[0], line + b"\n", of=len(members))
+            return self._place.as_it_is(members[0]._replace(line=line))._replace(of=len(members))
         if failure := self._place.failure(members[0]._replace(line=line, data=exact.loads(line))):
             return _failed(members, failure)
         return _Job(members, line)
@@ -110,7 +110,7 @@ class Grouped:
     async def finish(self, job: _Job) -> Outcome:
         members = _canonical(job.records)
         shared = groups.shared(members[0], self._o.group).line
-        found = await self._tree(exact.loads(shared), [exact.loads(record.line) for record in members])
+        found = await self._tree(exact.loads(shared), [record.data for record in members])
         if isinstance(found, Failure):
             return _failed(job.records, found)
         folded = job.records[0]._replace(line=job.folded, data=exact.loads(job.folded))
@@ -136,7 +136,7 @@ def _canonical(members: list[Record]) -> list[Record]:
     """The same order whichever came first: by id where all have one, else by content."""
     if all(record.id is not None for record in members) and len({record.id for record in members}) == len(members):
         return sorted(members, key=lambda record: (str(type(record.id)), record.id))
-    return sorted(members, key=lambda record: record.line)
+    return sorted(members, key=lambda record: exact.dumps(record.data))
 
 
 def _failed(members: list[Record], failure: Failure) -> Outcome:
@@ -217,6 +217,6 @@ class Whole:
 
     def _outcome(self, first: Record, value: dict[str, Any]) -> Outcome:
         if self._spent is None:  # one record, and nothing to fold
-            return Outcome(first, first.line + b"\n", of=self._size)
+            return self._place.as_it_is(first)
         answer = self._spent._replace(value=exact.dumps(value if self._o.schema else value["output"]))
         return self._place.outcome(Record(b"{}", {}, first.where), answer)._replace(of=self._size)

@@ -36,7 +36,14 @@ class Place:
         out = self._alone(answer) if self._raw else self._spliced(record, answer, more)
         if out is None:
             return Outcome(record, failure=Failure("output", "the answer is not an object, and only one can be merged"))
-        return Outcome(record, (records.for_terminal(out) if self._terminal else out) + b"\n", replayed=answer.replayed)
+        return Outcome(record, self._shown(out), replayed=answer.replayed)
+
+    def as_it_is(self, record: Record) -> Outcome:
+        """The same for a record that goes out without an answer."""
+        return Outcome(record, self._shown(record.line))
+
+    def _shown(self, out: bytes) -> bytes:
+        return (records.for_terminal(out) if self._terminal else out) + b"\n"
 
     def _alone(self, answer: Answer) -> bytes:
         if answer.value.startswith(b'"'):

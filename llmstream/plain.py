@@ -13,17 +13,9 @@ from typing import Protocol
 from llmstream import complain, files, records
 from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, say, warn, why
 from llmstream.events import Counts
-from llmstream.values import BadLine, Failure, Outcome, Record
+from llmstream.values import BadLine, Failure, Outcome, Reader, Record
 
 BATCH = 256 << 10  # bytes that are gathered before they are written, while there is more to read
-
-
-class Source(Protocol):
-    """Makes records of a file's bytes as they come."""
-
-    def feed(self, chunk: bytes) -> list[Record | BadLine]: ...
-
-    def end(self) -> list[Record | BadLine]: ...
 
 
 class Sink(Protocol):
@@ -48,7 +40,7 @@ def run(
     o: SimpleNamespace,
     names: list[str],
     fold: Fold,
-    source: Callable[[str], Source] | None = None,
+    source: Callable[[str], Reader] | None = None,
     sink: Sink | None = None,
 ) -> int:
     """Run a tool over its input; the exit status. Without more, records are read and written a line each."""
@@ -76,7 +68,7 @@ class _Flow:
     """The streams of a run, and its books."""
 
     def __init__(
-        self, o: SimpleNamespace, names: list[str], source: Callable[[str], Source], sink: Sink | None
+        self, o: SimpleNamespace, names: list[str], source: Callable[[str], Reader], sink: Sink | None
     ) -> None:
         self._o = o
         self._source = source

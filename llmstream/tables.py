@@ -15,24 +15,16 @@ import sys
 from collections import deque
 from collections.abc import Iterable
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from llmstream import exact, records
-from llmstream.values import BadLine, Record
+from llmstream.values import BadLine, Reader, Record
 
 READ = ("csv", "json", "jsonl", "text")
 WRITTEN = ("csv", "json", "jsonl")
 _BY_NAME = {"csv": "csv", "tsv": "csv", "json": "json", "jsonl": "jsonl", "ndjson": "jsonl", "txt": "text"}
 
 Found = list[Record | BadLine]
-
-
-class Reader(Protocol):
-    """What turns the bytes of one file into records."""
-
-    def feed(self, chunk: bytes) -> Found: ...  # what this chunk completes
-
-    def end(self) -> Found: ...  # what is left when the file has ended
 
 
 class Unreadable(ValueError):

@@ -19,7 +19,6 @@ class Tally:
     """Gathers as the records come out; memory does not grow with them."""
 
     def __init__(self, scoring: Criteria | None = None) -> None:
-        self._criteria = scoring
         self._cast = 0
         self._could = 0
         self._records = 0

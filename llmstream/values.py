@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 
 class Record(NamedTuple):
@@ -25,6 +25,14 @@ class BadLine(NamedTuple):
     raw: bytes
     where: str
     why: str
+
+
+class Reader(Protocol):
+    """What turns the bytes of one file into records."""
+
+    def feed(self, chunk: bytes) -> list[Record | BadLine]: ...  # what this chunk completes
+
+    def end(self) -> list[Record | BadLine]: ...  # what is left when the file has ended
 
 
 class Request(NamedTuple):

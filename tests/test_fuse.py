@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 from endpoint import Call, Endpoint, Reply, error, says
-from tool import jsonl, killed_until_done, lines, run
+from tool import jsonl, killed_until_done, lines, run, start
 
 GROUPS = [
     {"g": 1, "id": 1, "label": "a", "tags": ["x"]},
@@ -192,3 +193,26 @@ def test_options_that_cannot_work(words: list[str], why: str) -> None:
     assert done.returncode == 2
     assert why in done.stderr.decode()
     assert done.stderr.count(b"\n") == 1
+
+
+def test_how_a_record_is_spaced_costs_nothing(tmp_path: Path) -> None:
+    """The canonical order is one of content: white space is none."""
+    bodies = set()
+    for space in ("", " "):
+        records = "".join(f'{{"g":1,{space if n else ""}"n":{n}}}\n' for n in range(3))
+        with Endpoint(says("sum")) as endpoint:
+            merge("-g", "g", "-p", "Fold", records=records, url=endpoint.url)
+            bodies |= {call.body for call in endpoint.asked}
+    assert len(bodies) == 1
+
+
+def test_a_group_that_agrees_is_escaped_on_a_terminal_too(tmp_path: Path) -> None:
+    """A record that no model was asked about is data like any other."""
+    (tmp_path / "in.jsonl").write_bytes(b'{"g":1,"t":"\xc2\x9b31m"}\n')
+    ours, theirs = os.openpty()
+    words = ("-g", "g", "-p", "Fold", tmp_path / "in.jsonl")
+    process = start("llm-merge", *words, url="http://127.0.0.1:9/v1", stdout=theirs)
+    os.close(theirs)
+    process.communicate(timeout=30)
+    assert os.read(ours, 200) == b'{"g":1,"t":"\\u009b31m"}\r\n'
+    os.close(ours)
