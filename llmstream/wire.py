@@ -1,9 +1,10 @@
 """One HTTP call. The only file that knows openai and the HTTP library.
 
-The openai package's client object decides URL, headers and credentials, so every variable
-that it knows means here what it means there. The bytes then go over a session of our own:
-the package's own way costs five times the CPU. Where more than a plain POST is needed
-(Azure, a proxy, a password in the URL) its own way is taken; both end in the same values.
+Every variable that the openai package knows means here what it means there, and a plain
+endpoint hears the same URL and headers, from a session of our own: the package takes half
+a second to import and five times the CPU for a call. Where more than a plain POST is needed
+(Azure, a proxy, a password in the URL), and for whatever is not understood here, the
+package makes the calls itself; both ways end in the same values.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ import contextlib
 import os
 import re
 import stat
+import sys
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from llmstream import exact
+from llmstream import __version__, exact
 from llmstream.complain import FIX_FIRST, LATER, Stop, brief, why
 
-if TYPE_CHECKING:  # half a second, and a run that only replays never calls
+if TYPE_CHECKING:  # the package takes half a second
+    import ssl
+
     import openai
 
 OPENAI = "https://api.openai.com/v1"
@@ -153,64 +158,96 @@ def _key_in(path: str) -> str:
 
 def connect(account: Account, timeout: float) -> Endpoint:
     """Open the way that this account needs."""
-    package = account.azure or "@" in urlsplit(account.url).netloc or _proxied(account.url)
-    client = _client(account, timeout, package=package)
-    way = _through_package if package else _direct
-    return way(client, timeout, _discreet(_secrets(account, client)))
+    plain = _plain(account, os.environ)
+    if not plain:
+        return _through_package(account, timeout)
+    _check_headers(plain.headers)
+    return _direct(plain, timeout, _discreet(_secrets(account, plain.headers)))
 
 
-def _client(account: Account, timeout: float, *, package: bool) -> openai.AsyncOpenAI:
-    """The package's client object. Package: it makes the calls itself, and has to know of proxies."""
-    import httpx2
-    import openai
+class _Plain(NamedTuple):
+    """What every call to a plain endpoint begins with, and carries besides its body."""
 
-    try:
-        # Redirects would post the record to another host; further tries are ours to make.
-        common: dict[str, Any] = {
-            "timeout": httpx2.Timeout(timeout, connect=timeout / 2),
-            "max_retries": 0,
-            "http_client": openai.DefaultAsyncHttpxClient(follow_redirects=False, trust_env=package),
-        }
-        client = _azure(account, common) if account.azure else _plain(account, common)
-    except ImportError:
-        raise Stop(FIX_FIRST, "cannot use a SOCKS proxy: it wants the package socksio") from None
-    except OSError as error:
-        raise _no_certificates(error) from None
-    except (ValueError, httpx2.InvalidURL) as error:  # its text may hold a proxy's password
-        raise Stop(FIX_FIRST, f"cannot use the proxy that the environment names ({type(error).__name__})") from None
-    _check_headers({**client.default_headers, **client.auth_headers})
-    return client
+    base: str
+    headers: dict[str, str]
 
 
-def _plain(account: Account, common: dict[str, Any]) -> openai.AsyncOpenAI:
-    import openai
-
-    return openai.AsyncOpenAI(api_key=account.key, base_url=account.url, **common)
-
-
-def _azure(account: Account, common: dict[str, Any]) -> openai.AsyncOpenAI:
-    import openai
-
-    token = os.environ.get("AZURE_OPENAI_AD_TOKEN", "").strip()
-    secret = "azure_ad_token" if token == account.key else "api_key"
-    settings: dict[str, Any] = {secret: account.key}
-    return openai.AsyncAzureOpenAI(azure_endpoint=account.url, **settings, **common)
+# Whatever else begins with OPENAI_ may be read by the package, of this version or the next.
+_UNDERSTOOD = {
+    "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_TYPE", "OPENAI_API_VERSION",  # in the account
+    "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS",  # in the headers
+    "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET",  # nothing in a call for an answer
+    "OPENAI_API_BASE", "OPENAI_MODEL", "OPENAI_ORGANIZATION",  # other programs read them, the package does not
+}  # fmt: skip
+# Headers that an HTTP library, or the package, acts on before it sends them.
+_OBEYED = re.compile("accept-encoding|connection|content-.*|cookie|expect|host|te|trailer|transfer-encoding|upgrade")
 
 
-def _check_headers(headers: Mapping[str, Any]) -> None:
-    """Those of the environment's variables that neither HTTP library would send; its error would be a riddle."""
+def _plain(account: Account, environ: Mapping[str, str]) -> _Plain | None:
+    """What the openai package would send; None where it has to be asked."""
+    unknown = any(name.startswith("OPENAI_") and name not in _UNDERSTOOD for name in environ)
+    if account.azure or unknown or _proxied(account.url):
+        return None
+    base, own = _base(account.url), _own_headers(environ)
+    if not base or any(_OBEYED.fullmatch(name.lower()) for name in own):
+        return None
+    return _Plain(base, _headers(account.key, own, environ))
+
+
+_NAME = r"[\w.-]*[a-z][\w-]*"
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_HOST = rf"{_NAME}|{_BYTE}(?:\.{_BYTE}){{3}}|\[::1\]"
+_PATH = r"(?:/[\w.~!$&'()*+,;=:@-]*)*"
+
+
+def _base(url: str) -> str | None:
+    """What the paths of an endpoint begin with, to the letter; None for a URL that the package would rewrite."""
+    found = re.fullmatch(rf"(https?)://({_HOST})(:[1-9]\d*)?({_PATH})", url, re.ASCII | re.IGNORECASE)
+    if not found or {".", ".."} & set(found[4].split("/")):
+        return None
+    scheme, host, port, path = found[1].lower(), found[2].lower(), found[3] or "", found[4]
+    usual = {"http": ":80", "https": ":443"}[scheme]
+    return f"{scheme}://{host}{port if port != usual else ''}{path}{'' if path.endswith('/') else '/'}"
+
+
+def _own_headers(environ: Mapping[str, str]) -> dict[str, str]:
+    """Those that the user has named, as the package reads them."""
+    found = [line.partition(":") for line in environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")]
+    return {name.strip(): value.strip() for name, colon, value in found if colon}
+
+
+def _headers(key: str, own: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """The package's, in its order: a later one replaces an earlier one or, being None, takes it away.
+
+    But for those in which it introduces itself: it is not the package that calls.
+    """
+    named: dict[str, str | None] = {
+        "Accept": "application/json",
+        "User-Agent": f"llmstream/{__version__}",
+        **own,
+        "OpenAI-Organization": environ.get("OPENAI_ORG_ID"),
+        "OpenAI-Project": environ.get("OPENAI_PROJECT_ID"),
+        **own,
+    }
+    every = [("Authorization", f"Bearer {key}"), *named.items()]
+    last = {name.lower(): (name, value) for name, value in every}  # however it is written
+    return {name: value for name, value in last.values() if value is not None}
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Those of the environment's variables that the package could not send; its error would be a riddle."""
     for name, value in headers.items():
-        if isinstance(value, str) and not (re.fullmatch(r"[!#-'*+.^-z|~0-9A-Z-]+", name) and value.isprintable()):
+        if not (re.fullmatch(r"[!#-'*+.^-z|~0-9A-Z-]+", name) and re.fullmatch(r"(?:[!-~]+(?:[ \t]+[!-~]+)*)?", value)):
             raise Stop(FIX_FIRST, f"cannot send the header {brief(name, 40)}: it holds a character that no header has")
 
 
-def _secrets(account: Account, client: openai.AsyncOpenAI) -> set[str]:
+def _secrets(account: Account, headers: Mapping[str, str]) -> set[str]:
     """The key, and what else a call carries that an error must not tell."""
     from urllib.request import getproxies
 
     found = {account.key}
-    for name, value in [*client.default_headers.items(), *client.auth_headers.items()]:
-        if isinstance(value, str) and re.search("auth|key|token|secret|cookie", name, re.IGNORECASE):
+    for name, value in headers.items():
+        if re.search("auth|key|token|secret|cookie", name, re.IGNORECASE):
             found.add(value.rpartition(" ")[2])
     for url in (account.url, *getproxies().values()):
         with contextlib.suppress(ValueError):  # NO_PROXY may be anything
@@ -256,23 +293,25 @@ def _is_answer(body: bytes) -> bool:
 
 
 def _proxied(url: str) -> bool:
-    from urllib.request import getproxies, proxy_bypass
+    """Whether a proxy is named for it, and the host not plainly among those that need none."""
+    from urllib.request import getproxies
 
-    parts = urlsplit(url)
-    proxies = getproxies()
-    return bool((proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or ""))
+    proxies, parts = getproxies(), urlsplit(url)
+    if not (proxies.get(parts.scheme) or proxies.get("all")):
+        return False
+    host = parts.hostname or ""
+    spared = {name.strip() for name in proxies.get("no", "").split(",")} - {""}
+    return not any(name in ("*", host) or host.endswith(f".{name.removeprefix('.')}") for name in spared)
 
 
-def _direct(client: openai.AsyncOpenAI, timeout: float, sent: Callable[..., Sent]) -> Endpoint:
-    """Our own session, with the client's URL and headers."""
+def _direct(plain: _Plain, timeout: float, sent: Callable[..., Sent]) -> Endpoint:
+    """Our own session."""
     import aiohttp
 
-    base = str(client.base_url).rstrip("/") + "/"
-    headers = {**_by_name(client.auth_headers), **_by_name(client.default_headers)}
-    fixed = {name: value for name, value in headers.items() if isinstance(value, str)}
+    base, as_json = plain.base, partial(aiohttp.BytesPayload, content_type="application/json")
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60, ssl=_trust(base)),
-        headers=fixed,
+        headers=plain.headers,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, connect=timeout / 2),  # ours bounds the whole call, to the point
     )
@@ -298,27 +337,45 @@ def _direct(client: openai.AsyncOpenAI, timeout: float, sent: Callable[..., Sent
             return Trouble("cut", f"the reply is not HTTP as it should be ({type(error).__name__})")
 
     return Endpoint(
-        post=lambda body, key: send("POST", "chat/completions", data=body, headers={"Idempotency-Key": key}),
+        post=lambda body, key: send("POST", "chat/completions", data=as_json(body), headers={"Idempotency-Key": key}),
         get=lambda path: send("GET", path),
         close=session.close,
     )
-
-
-def _by_name(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Headers in which a later one replaces an earlier one, however it is written."""
-    return {name.title(): value for name, value in headers.items()}
 
 
 def _trust(base: str) -> Any:
     """The certificates that the openai package's own client trusts."""
     if not base.startswith("https:"):
         return True
-    import httpx2
-
     try:
-        return httpx2.create_ssl_context()
+        return _certificates()
     except OSError as error:
         raise _no_certificates(error) from None
+
+
+def _certificates() -> ssl.SSLContext:
+    """What httpx2 makes of the environment and of an ordinary Linux; elsewhere it is asked itself."""
+    import ssl
+
+    if file := os.environ.get("SSL_CERT_FILE"):
+        return ssl.create_default_context(cafile=file)
+    if folder := os.environ.get("SSL_CERT_DIR"):
+        return ssl.create_default_context(capath=folder)
+    usual = ssl.get_default_verify_paths()
+    file = usual.openssl_cafile if os.path.isfile(usual.openssl_cafile) else None
+    folder = usual.openssl_capath if os.path.isdir(usual.openssl_capath) else None
+    if sys.platform == "linux" and (file or (folder and _is_rehashed(folder))):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(file, folder)
+        return context
+    import httpx2
+
+    return httpx2.create_ssl_context()
+
+
+def _is_rehashed(folder: str) -> bool:
+    """Whether OpenSSL finds a certificate in it."""
+    return any(re.fullmatch(r"[0-9a-fA-F]{8}\.\d", name) for name in os.listdir(folder))
 
 
 def _no_certificates(error: OSError) -> Stop:
@@ -341,12 +398,16 @@ def _host(base: str) -> str:
     return urlsplit(base).netloc.rpartition("@")[2]
 
 
-def _through_package(client: openai.AsyncOpenAI, timeout: float, sent: Callable[..., Sent]) -> Endpoint:
+def _through_package(account: Account, timeout: float) -> Endpoint:
     """The package's own way: slower, and it knows Azure, proxies and the rest."""
     import httpx2
     import openai
 
-    base = str(client.base_url)
+    client = _client(account, timeout)
+    named = {**client.auth_headers, **client.default_headers}
+    headers = {name: value for name, value in named.items() if isinstance(value, str)}
+    _check_headers(headers)
+    base, sent = str(client.base_url), _discreet(_secrets(account, headers))
 
     async def send(call: Callable[[], Awaitable[httpx2.Response]]) -> Sent | Trouble:
         try:
@@ -370,6 +431,41 @@ def _through_package(client: openai.AsyncOpenAI, timeout: float, sent: Callable[
         )
 
     return Endpoint(post, lambda path: send(lambda: client.get(f"/{path}", cast_to=httpx2.Response)), client.close)
+
+
+def _client(account: Account, timeout: float) -> openai.AsyncOpenAI:
+    import httpx2
+    import openai
+
+    try:
+        httpx2.URL(account.url)
+    except httpx2.InvalidURL:
+        raise Stop(FIX_FIRST, f"cannot use the endpoint {_shown(account.url)}: not a URL") from None
+    try:
+        # Redirects would post the record to another host; further tries are ours to make.
+        common: dict[str, Any] = {
+            "timeout": httpx2.Timeout(timeout, connect=timeout / 2),
+            "max_retries": 0,
+            "http_client": openai.DefaultAsyncHttpxClient(follow_redirects=False),
+        }
+        if account.azure:
+            return _azure(account, common)
+        return openai.AsyncOpenAI(api_key=account.key, base_url=account.url, **common)
+    except ImportError:
+        raise Stop(FIX_FIRST, "cannot use a SOCKS proxy: it wants the package socksio") from None
+    except OSError as error:
+        raise _no_certificates(error) from None
+    except (ValueError, httpx2.InvalidURL) as error:  # its text may hold a proxy's password
+        raise Stop(FIX_FIRST, f"cannot use the proxy that the environment names ({type(error).__name__})") from None
+
+
+def _azure(account: Account, common: dict[str, Any]) -> openai.AsyncOpenAI:
+    import openai
+
+    token = os.environ.get("AZURE_OPENAI_AD_TOKEN", "").strip()
+    secret = "azure_ad_token" if token == account.key else "api_key"
+    settings: dict[str, Any] = {secret: account.key}
+    return openai.AsyncAzureOpenAI(azure_endpoint=account.url, **settings, **common)
 
 
 def _connection_trouble(base: str, error: BaseException | None) -> Trouble:
