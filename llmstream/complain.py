@@ -20,6 +20,8 @@ LATER = 75  # waiting helps: run the same command again
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+CLEAR = "\x1b[J"  # from the cursor on: below it some process of the pipe may have drawn a progress line
+
 tool = "llmstream"  # set once, by leave()
 quiet = False
 
@@ -41,7 +43,8 @@ def escape(text: str) -> str:
 def say(reason: str) -> None:
     """One line on stderr, whatever happens to it."""
     with contextlib.suppress(OSError):
-        os.write(2, f"{tool}: {escape(reason)}\n".encode())
+        clear = CLEAR if os.isatty(2) and os.environ.get("TERM", "dumb") not in ("", "dumb") else ""
+        os.write(2, f"{clear}{tool}: {escape(reason)}\n".encode())
 
 
 def warn(reason: str) -> None:
