@@ -11,6 +11,7 @@ from llmstream.complain import brief
 from llmstream.values import Failure, Rejected, Reply, Usage
 
 Check = Callable[[Any], str | None]
+MOST_TOKENS = 10**12  # of one call; what says more cannot mean it, and sums would pass what JSON readers take
 # What endpoints call an end that came before the answer was whole.
 _CUT = frozenset(("length", "max_tokens", "model_length", "abort", "error", "insufficient_system_resource"))
 
@@ -45,6 +46,7 @@ def _reply(data: dict[str, Any], choice: dict[str, Any], message: dict[str, Any]
         tools=bool(message.get("tool_calls") or message.get("function_call")),
         model=str(data.get("model") or ""),
         usage=_usage(data.get("usage")),
+        tier=tier if isinstance(tier := data.get("service_tier"), str) else None,
     )
 
 
@@ -64,12 +66,23 @@ def _usage(told: Any) -> Usage | None:
         found = where.get(name) if isinstance(where, dict) else None
         return found if type(found) is int and found >= 0 else 0
 
-    return Usage(
+    usage = Usage(
         input=count(told, "prompt_tokens"),
         output=count(told, "completion_tokens"),
         cached=count(told.get("prompt_tokens_details"), "cached_tokens"),
         reasoning=count(told.get("completion_tokens_details"), "reasoning_tokens"),
     )
+    return usage if max(usage) <= MOST_TOKENS else None
+
+
+def paid(body: bytes) -> Reply | None:
+    """What a reply that is no answer took nevertheless, where it says so."""
+    try:
+        data = exact.loads_leniently(body)
+    except ValueError:
+        return None
+    reply = _reply(data, {}, {}) if isinstance(data, dict) else None
+    return reply if reply and reply.usage else None
 
 
 def judge(reply: Reply, check: Check | None) -> bytes | Rejected:

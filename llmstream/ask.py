@@ -8,15 +8,16 @@ import math
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import tenacity
 
 from llmstream import answer, prompt
 from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, brief, warn
 from llmstream.done import DiskFailed, DoneFile
-from llmstream.events import Counts
+from llmstream.events import Events
 from llmstream.limits import Limits
+from llmstream.prices import Prices
 from llmstream.values import NOT_STARTED, Answer, Failure, Rejected, Reply, Request, Usage, told_usage
 from llmstream.wire import Endpoint, Sent, Trouble
 
@@ -32,6 +33,7 @@ class Policy(NamedTuple):
     once: bool
     offline: bool
     share: bool
+    most: float | None  # --max-cost
 
 
 class _Again(NamedTuple):
@@ -42,6 +44,9 @@ class _Again(NamedTuple):
     billed: bool = False  # it may have been paid for: one further try
     certain: bool = False  # the endpoint is to blame, not the request
     wait: float = 0.0
+    took: float = 0.0  # seconds
+    paid: Reply | None = None  # where even this reply told what it took
+    cost: float | None = None
 
 
 class _Course:
@@ -65,15 +70,17 @@ class Ask:
         check: answer.Check | None,
         done: DoneFile | None,
         limits: Limits,
-        counts: Counts,
+        events: Events,
         connect: Callable[[], Endpoint],
+        prices: Prices,
     ) -> None:
         self.policy = policy
         self.limits = limits
         self._check = check
         self._done = done
-        self._counts = counts
+        self._events = events
         self._connect = connect
+        self._prices = prices
         self._endpoint: Endpoint | None = None
         self._rung = 0
         self._refusal = ""
@@ -98,6 +105,7 @@ class Ask:
         """What the done-file says to a request. None: it has to be asked. Not again: not if it ever failed for good."""
         found = self._replay(request.key)
         if isinstance(found, Answer):
+            self._events.counts.recalled += 1
             return found
         if isinstance(found, _Earlier) and (self.policy.once or not again) and not self._unfinished(found):
             rejected = found.rejected
@@ -130,6 +138,7 @@ class Ask:
         if not self.policy.share:
             return await self._ask(request)
         if request.key in self._shared:
+            self._events.counts.shared += 1
             return await asyncio.shield(self._shared[request.key])
         future = self._shared[request.key] = asyncio.get_running_loop().create_future()
         result: Answer | Failure = NOT_STARTED
@@ -161,10 +170,11 @@ class Ask:
 
     def _note_try(self, course: _Course) -> None:
         course.tries += 1
-        self._counts.tries += 1
+        counts = self._events.counts
+        counts.tries += 1
         if course.tries == 1:
-            self._counts.calls += 1
-            if self._counts.calls == UNKEPT and self._done is None:
+            counts.calls += 1
+            if counts.calls == UNKEPT and self._done is None:
                 warn(f"{UNKEPT} calls and no done-file: with -d FILE a run that ends half way can go on")
 
     def _course(self, request: Request) -> _Course:
@@ -185,12 +195,17 @@ class Ask:
         async def attempt() -> Answer | Rejected | Failure | _Again:
             return pending.pop() if pending else await self._probing(course)
 
+        def given_up(state: tenacity.RetryCallState) -> _Again:
+            self._note_failed(course, _result(state), None)
+            return cast("_Again", _result(state))
+
         repeat = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda result: isinstance(result, _Again)),
             stop=lambda state: self._given_up(course, _result(state)),
             wait=_backoff,
             sleep=self._sleep,
-            retry_error_callback=_result,
+            before_sleep=lambda state: self._note_failed(course, _result(state), _pause(state)),
+            retry_error_callback=given_up,
         )
         last: Answer | Rejected | Failure | _Again = await repeat(attempt)
         if isinstance(last, _Again):
@@ -204,6 +219,14 @@ class Ask:
             return True
         retries = self.policy.retries * (2 if self.limits.flaky else 1)
         return course.counted > retries and not self.limits.out(certain=again.certain)
+
+    def _note_failed(self, course: _Course, again: _Again, wait: float | None) -> None:
+        """A try failed, and a further one comes after so long, or none."""
+        if wait is not None:
+            wait = None if self.limits.stopped else max(wait, self.limits.closed_for)
+        self._events.error(
+            course.request, again.failure, again.took, course.tries, wait, paid=again.paid, cost=again.cost
+        )
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for the next try, unless the run ends first."""
@@ -232,22 +255,33 @@ class Ask:
         if not await self.limits.enter(again=course.tries > 0):
             return NOT_STARTED
         try:
+            self._hold_cost()
+            if self.limits.stopped:
+                return NOT_STARTED
             if self._endpoint is None:
+                self._prices.start()
                 self._endpoint = self._connect()
             self._note_try(course)
             began = time.monotonic()
             key = course.request.key if course.asking == 1 else f"{course.request.key}+{course.asking - 1}"
-            got = await self._endpoint.post(
-                prompt.lowered(course.body, self._rung) if self._check else course.body, key
-            )
+            body = prompt.lowered(course.body, self._rung) if self._check else course.body
+            try:
+                got = await self._endpoint.post(body, key)
+            except Stop as reason:  # a certificate that is not trusted: it was a call nevertheless
+                failure = Failure("connection", reason.reason, attempts=course.tries)
+                self._events.error(course.request, failure, round(time.monotonic() - began, 3), course.tries)
+                raise
+            took = round(time.monotonic() - began, 3)
             if isinstance(got, Sent) and got.status != 200:
                 message, code = answer.error_of(got.body)
                 if not self._rung_settled and answer.refuses_format(got.status, message) and self._lower(message):
+                    refused = Failure("http", message, got.status, course.tries)
+                    self._events.error(course.request, refused, took, course.tries, 0)
                     return None
-                return self._http_error(course, got, message, code)
+                return self._http_error(course, got, message, code, took)
             if isinstance(got, Trouble):
-                return self._trouble(course, got)
-            return self._read(course, got, time.monotonic() - began)
+                return self._trouble(course, got, took)
+            return self._read(course, got, took)
         finally:
             self.limits.leave()
 
@@ -261,49 +295,82 @@ class Ask:
 
     # -- what came back
 
-    def _read(self, course: _Course, got: Sent, latency: float) -> Answer | Rejected | Failure | _Again:
+    def _read(self, course: _Course, got: Sent, took: float) -> Answer | Rejected | Failure | _Again:
         reply = answer.read(got.body)
         if isinstance(reply, Failure):
-            if reply.type != "cut":
-                self.limits.refused(reply.message)
-            return _Again(reply._replace(attempts=course.tries), counted=False, billed=True)
+            return self._unusable(course, reply, answer.paid(got.body), took)
         self.limits.answered(first=course.tries == 1)
+        cost = self._prices.cost(reply.model, course.request.model, reply.tier, reply.usage)
         value = answer.judge(reply, self._check)
+        told = None
         if isinstance(value, Rejected):
-            rejected = value._replace(content=reply.content or reply.refusal or "")
-            self._keep(course, reply, latency, rejected)
-            return rejected
-        self._keep(course, reply, latency, None)
-        return Answer(value, reply.content or "", reply.model, reply.usage, round(latency, 3), course.tries)
+            value = value._replace(content=reply.content or reply.refusal or "")
+            told = f"{value.type}: {value.why}"
+        self._keep(course, reply, took, cost, value if isinstance(value, Rejected) else None)
+        self._events.complete(course.request, reply, took, course.tries, cost, told)
+        if isinstance(value, Rejected):
+            return value
+        return Answer(value, reply.content or "", reply.model, reply.usage, took, course.tries, cost)
 
-    def _trouble(self, course: _Course, trouble: Trouble) -> _Again:
+    def _unusable(self, course: _Course, failure: Failure, paid: Reply | None, took: float) -> _Again:
+        """A 200 that holds no answer. Where it says what it took, that was paid."""
+        if failure.type != "cut":
+            self.limits.refused(failure.message)
+        failure = failure._replace(attempts=course.tries)
+        cost = None
+        if paid:
+            paid = paid._replace(model=paid.model or course.request.model)
+            cost = self._prices.cost(paid.model, course.request.model, paid.tier, paid.usage)
+            self._keep(course, paid, took, cost, Rejected(failure.type, failure.message))
+        return _Again(failure, counted=False, billed=True, took=took, paid=paid, cost=cost)
+
+    def _hold_cost(self) -> None:
+        """--max-cost: what is in flight goes on, nothing else is asked. Looked at before a call, not behind one:
+        a run that has nothing more to ask does not stop."""
+        if self.policy.most is None or self.limits.stopped:
+            return
+        spent = self._events.cost
+        if spent is None:
+            unknown = "a reply without usage, or a service tier without a price"
+            reason = f"it is not known what the calls cost ({unknown}), so --max-cost cannot be held"
+            self.limits.stop(Stop(FIX_FIRST, reason))
+        elif spent >= self.policy.most:
+            self.limits.stop(
+                Stop(1, f"stopped: the calls cost {spent:.6g} USD so far (--max-cost {self.policy.most:g})")
+            )
+
+    def _trouble(self, course: _Course, trouble: Trouble, took: float) -> _Again:
         self.limits.troubled(trouble.reason, first=course.tries == 1, certain=trouble.unsent)
         failure = Failure(trouble.kind, trouble.reason, attempts=course.tries)
         connection = trouble.kind == "connection"
-        return _Again(failure, counted=connection, billed=not connection, certain=trouble.unsent)
+        return _Again(failure, counted=connection, billed=not connection, certain=trouble.unsent, took=took)
 
-    def _http_error(self, course: _Course, got: Sent, message: str, code: str) -> Failure | _Again:
+    def _http_error(self, course: _Course, got: Sent, message: str, code: str, took: float) -> Failure | _Again:
         status = got.status
         failure = Failure("http", message or "the endpoint gave no reason", status, course.tries)
         if status == 429 and code != "insufficient_quota":
             self.limits.pause(retry_after(got.headers))
-            return _Again(failure, counted=False)
+            return _Again(failure, counted=False, took=took)
         if status in (401, 402, 403, 404, 429):
+            self._events.error(course.request, failure, took, course.tries)
             raise Stop(FIX_FIRST, f"{_FIX[status]} (HTTP {status}): {failure.message}")
         if status in (408, 409) or status >= 500:
             # Of an endpoint that has answered, it may be one request that its server dies of.
             certain = status in (502, 503) and not self.limits.known
             self.limits.troubled(f"HTTP {status}: {message}", first=course.tries == 1, certain=certain)
-            return _Again(failure, certain=certain, wait=min(60.0, retry_after(got.headers) or 0))
+            return _Again(failure, certain=certain, wait=min(60.0, retry_after(got.headers) or 0), took=took)
         if 300 <= status < 400:
             to = brief(got.headers.get("location", "elsewhere"), 80)
             failure = failure._replace(message=f"the endpoint redirects to {to}, which is not followed")
+        self._events.error(course.request, failure, took, course.tries)
         self.limits.refused(f"{failure.message} (HTTP {status})")
         return failure
 
     # -- on disk before anyone sees it
 
-    def _keep(self, course: _Course, reply: Reply, latency: float, rejected: Rejected | None) -> None:
+    def _keep(
+        self, course: _Course, reply: Reply, latency: float, cost: float | None, rejected: Rejected | None
+    ) -> None:
         if self._done is None:
             return
         fields: dict[str, Any] = {
@@ -311,7 +378,8 @@ class Ask:
             "answer": rejected.content if rejected else reply.content,
             "model": reply.model,
             "usage": told_usage(reply.usage),
-            "latency": round(latency, 3),
+            "cost": cost,
+            "latency": latency,
             "attempts": course.tries,
             "at": _now(),
         }
@@ -375,6 +443,10 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) else 0
 
 
+def _money(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
 def _answer_of(line: dict[str, Any], value: bytes) -> Answer:
     told = line.get("usage")
     usage = Usage(**{name: _count(told.get(name)) for name in Usage._fields}) if isinstance(told, dict) else None
@@ -386,6 +458,7 @@ def _answer_of(line: dict[str, Any], value: bytes) -> Answer:
         usage=usage,
         latency=latency if isinstance(latency, (int, float)) else 0.0,
         attempts=_count(line.get("attempts")),
+        cost=_money(line.get("cost")),
         replayed=True,
     )
 
@@ -393,6 +466,10 @@ def _answer_of(line: dict[str, Any], value: bytes) -> Answer:
 def _result(state: tenacity.RetryCallState) -> Any:
     assert state.outcome is not None  # only asked after an attempt
     return state.outcome.result()
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    return state.next_action.sleep if state.next_action else 0.0
 
 
 _exponential = tenacity.wait_exponential_jitter(multiplier=SHORTEST_WAIT, max=LONGEST_WAIT, jitter=SHORTEST_WAIT)

@@ -5,7 +5,6 @@ Nothing here knows what a request means: a line has a key, and what its writer p
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import os
@@ -14,10 +13,13 @@ import stat
 import threading
 import zlib
 from array import array
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmstream import exact
 from llmstream.complain import CANNOT_WRITE, FIX_FIRST, LATER, Stop, warn, why
+
+if TYPE_CHECKING:  # who only reads a done-file needs no loop
+    import asyncio
 
 _HEAD = b'{"key":"'
 _CRC = b',"crc":"'
@@ -338,6 +340,8 @@ class DoneFile:
         """Wait until all that has been written is on disk. Whoever comes during one fdatasync shares the next."""
         if self._broken:
             raise DiskFailed(self._broken)
+        import asyncio
+
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         if not self._syncing:
@@ -345,6 +349,8 @@ class DoneFile:
         await waiter
 
     def _sync(self) -> None:
+        import asyncio
+
         if self._orders is None:
             self._orders = queue.SimpleQueue()
             threading.Thread(target=self._syncer, args=(self._orders,), daemon=True).start()

@@ -70,7 +70,7 @@ class Each:
             if self._in_use(names[-1], folder):
                 return False
             if not _holds(data, names[-1], folder):
-                _replace(names[-1], self._temporary, folder, data)
+                files.replace(names[-1], self._temporary, data, folder)
             return True
         finally:
             os.close(folder)
@@ -114,18 +114,3 @@ def _holds(data: bytes, name: bytes, folder: int) -> bool:
         with open(fd, "rb") as file:
             return os.fstat(fd).st_size == len(data) and file.read(len(data)) == data
     return False
-
-
-def _replace(name: bytes, temporary: bytes, folder: int, data: bytes) -> None:
-    """Put a file in a name's place at once; of what fails nothing stays."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=folder)  # of one with our number that was killed
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
-    try:
-        with open(fd, "wb") as file:
-            file.write(data)
-        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=folder)
-        raise

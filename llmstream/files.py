@@ -7,6 +7,7 @@ import os
 import select
 import stat
 from collections.abc import Collection
+from itertools import combinations
 from types import SimpleNamespace
 
 from llmstream import complain, records
@@ -22,6 +23,7 @@ def check(o: SimpleNamespace, names: list[str]) -> set[Identity]:
     """Refuse streams that cannot work; the identities of the regular files that are read."""
     import fcntl
 
+    check_written(o)
     if 1 in o.closed or fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
         raise Stop(CANNOT_WRITE, "cannot write stdout: it is closed")
     inputs = set()
@@ -32,6 +34,20 @@ def check(o: SimpleNamespace, names: list[str]) -> set[Identity]:
     if identity(1) in inputs:
         raise Stop(FIX_FIRST, "cannot write stdout: it is one of the files that are read")
     return inputs
+
+
+def check_written(o: SimpleNamespace) -> None:
+    """No file may be written for two purposes, nor one that is read."""
+    named = [(flag, getattr(o, name, None), flag in _WRITTEN) for name, flag in _NAMED.items()]
+    files = [(flag, path, written) for flag, path, written in named if path and not path.startswith("/dev/")]
+    for (one, path, written), (other, also, too) in combinations(files, 2):
+        if (written or too) and os.path.realpath(path) == os.path.realpath(also):
+            raise Stop(FIX_FIRST, f"cannot use {path} for both {one} and {other}")
+
+
+_NAMED = {"done": "-d", "errors": "-e", "log": "--log", "summary": "--summary", "prompt_file": "-f",
+          "prices": "--prices", "key_file": "--key-file", "criteria": "--criteria"}  # fmt: skip
+_WRITTEN = ("-d", "-e", "--log", "--summary")
 
 
 def _readable(name: str) -> os.stat_result:
@@ -55,11 +71,53 @@ def identity(file: int | str) -> Identity | None:
     return None
 
 
+def size(names: list[str]) -> int | None:
+    """How many bytes there are to read, if that can be told beforehand."""
+    total = 0
+    for name in names:
+        try:
+            status = os.fstat(0) if name == "-" else os.stat(name)
+            read = os.lseek(0, 0, os.SEEK_CUR) if name == "-" else 0
+        except OSError:  # a pipe
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        total += status.st_size - read
+    return total
+
+
 def refuse_same(what: str, file: int | str, inputs: Collection[Identity]) -> None:
     """A file that we write must be neither an input nor stdout."""
     mine = identity(file)
     if mine is not None and (mine in inputs or mine == identity(1)):
         raise Stop(FIX_FIRST, f"cannot use {what}: it is the input or the output itself")
+
+
+def is_stderr(path: str) -> bool:
+    """Is this, whatever its name, what stderr goes to?"""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.stat(path), os.fstat(2))
+    return False
+
+
+def replace(name: str | bytes, temporary: str | bytes, data: bytes, folder: int | None = None) -> None:
+    """Put a file in a name's place at once; of what fails nothing stays."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=folder)  # of one with our number that was killed
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
+
+
+def beside(path: str) -> str:
+    """A name for what is to take a file's place, in the same folder."""
+    return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")
 
 
 # -- failed records ---------------------------------------------------------------------------

@@ -15,16 +15,18 @@ import signal
 import sys
 import time
 import types
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
-from llmstream import complain, exact, files, records
+from llmstream import complain, exact, files, log, records, status, summary
 from llmstream.ask import Ask, Policy
 from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, say, warn, why
 from llmstream.done import DoneFile
-from llmstream.events import Counts
+from llmstream.events import Events
+from llmstream.labels import Labels
 from llmstream.limits import Limits
+from llmstream.prices import Prices
 from llmstream.stdio import Input, Output
 from llmstream.values import NOT_STARTED, BadLine, Failure, Outcome, Reader, Record
 
@@ -48,30 +50,40 @@ class Work(Protocol):
 
     def lines(self) -> list[str]: ...  # what the tool has to say at the end
 
+    def told(self) -> dict[str, Any]: ...  # the same for programs
+
 
 class Settings(NamedTuple):
     """What the flow has to know of a tool and its command line."""
 
     options: SimpleNamespace
     files: list[str]  # "-" is stdin
+    models: Sequence[str]
     check: Callable[[Any], str | None] | None  # of an answer
+    labels: Labels | None  # to be counted in the answers
     connect: Callable[[], Any]  # opens the way to the endpoint, at the first call
+    prices: Prices
     source: Callable[[str], Reader] | None = None  # reads a file; without one, records a line each
 
 
 def run(settings: Settings, work: Callable[[Ask], Work]) -> int:
     """Run a tool over its input; the exit status, unless it dies by a signal."""
-    options = settings.options
-    inputs = files.check(options, settings.files)
-    if options.done:
-        files.refuse_same(f"done-file {options.done}", options.done, inputs)
-    done = DoneFile(options.done) if options.done else None
-    errors = files.Errors(options.errors, inputs) if options.errors else None
+    o = settings.options
+    inputs = files.check(o, settings.files)
+    if o.done:
+        files.refuse_same(f"done-file {o.done}", o.done, inputs)
+    done = DoneFile(o.done) if o.done else None
+    errors = files.Errors(o.errors, inputs) if o.errors else None
+    events = Events(log.Log(o.log, inputs) if o.log else None)
+    told = summary.File(o.summary, inputs) if o.summary else None
+    if not (done and done.usable):
+        settings.prices.start()  # there will be calls
     loop = asyncio.new_event_loop()
     gc.set_threshold(50_000, 20, 100)  # thousands of tasks come and go: at the default a third of the time goes here
-    flow = _Flow(settings, done, errors, loop)
+    flow = _Flow(settings, done, errors, events, loop)
     status = loop.run_until_complete(flow.main(work))
-    flow.sum_up()
+    settings.prices.close()
+    flow.sum_up(status, told)
     if flow.signal:
         complain.die_by(flow.signal)
     return status
@@ -84,17 +96,27 @@ class _Flow:
     """One run: its streams, its limits, its books."""
 
     def __init__(
-        self, settings: Settings, done: DoneFile | None, errors: files.Errors | None, loop: asyncio.AbstractEventLoop
+        self,
+        settings: Settings,
+        done: DoneFile | None,
+        errors: files.Errors | None,
+        events: Events,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.options = settings.options
         self.settings = settings
         self.done = done
         self.errors = errors
-        self.counts = Counts()
+        self.events = events
+        self.counts = events.counts
+        self.labels = settings.labels
         self.limits = Limits(self.options.jobs, time.monotonic)
+        self.status = status.Status(complain.tool, events, self._position)
         self.signal: int | None = None
         self._order = _Order(self.options.jobs) if self.options.keep_order else None
         self._repeat_told = False
+        self._bytes_read = 0
+        self._size = files.size(settings.files)
         self._sigpipe_ignored = complain.sigpipe_was_ignored()
         loop.set_exception_handler(self._background_died)
 
@@ -106,18 +128,36 @@ class _Flow:
         self.work = make(self.ask)
         stopped = asyncio.Event()
         self.limits.on_stop += [stopped.set, self.input.stop, self._say_why]
+        self.limits.on_pause.append(self.events.limited)
+        self.limits.on_width.append(self.events.width)
         self._catch_signals()
+        self._note_start()
         everything = asyncio.ensure_future(self._everything())
         deadline = asyncio.ensure_future(self._deadline(stopped))
+        showing = asyncio.ensure_future(self._show()) if status.wanted(self.options) else None
         await asyncio.wait({everything, deadline}, return_when=asyncio.FIRST_COMPLETED)
+        if showing:
+            showing.cancel()
+            self.status.clear()
         if everything.done() and (error := everything.exception()):
             self._bug(error)
         return self._status()
 
     def _make_ask(self) -> Ask:
         o = self.options
-        policy = Policy(o.retries, o.reask, o.once, o.offline, o.share)
-        return Ask(policy, self.settings.check, self.done, self.limits, self.counts, self.settings.connect)
+        policy = Policy(o.retries, o.reask, o.once, o.offline, o.share, o.max_cost)
+        settings = self.settings
+        return Ask(policy, settings.check, self.done, self.limits, self.events, settings.connect, settings.prices)
+
+    def _note_start(self) -> None:
+        done = self.done
+        self.events.start(
+            done=os.path.realpath(done.path) if done else None,
+            usable=done.usable if done else None,
+            files=self.settings.files,
+            models=list(self.settings.models),
+            options=log.options(self.options),
+        )
 
     async def _everything(self) -> None:
         jobs = self.options.jobs
@@ -127,6 +167,11 @@ class _Flow:
             await self._deliver(turn, outcome)
         await self.out.flush()
         await self.ask.close()
+
+    async def _show(self) -> None:
+        while True:
+            await asyncio.sleep(self.status.every)
+            self.status.show()
 
     async def _deadline(self, stopped: asyncio.Event) -> None:
         """What is in flight after a stop may take so long; without a place to keep it, no time at all."""
@@ -200,6 +245,7 @@ class _Flow:
             if name != "-":
                 fd = await self.input.open(name)
             while fd is not None and (chunk := await self.input.read(fd)):
+                self._bytes_read += len(chunk)
                 yield chunk
         except OSError as error:
             shown = "stdin" if name == "-" else name
@@ -207,6 +253,9 @@ class _Flow:
         finally:
             if fd:
                 os.close(fd)
+
+    def _position(self) -> float | None:
+        return min(1.0, self._bytes_read / self._size) if self._size else None
 
     # -- the work
 
@@ -234,16 +283,19 @@ class _Flow:
             await self._emit(ready)
 
     async def _emit(self, outcome: Outcome) -> None:
-        counts = self.counts
         failure = outcome.failure
         if failure is None:
-            counts.replayed += outcome.of * outcome.replayed
+            if outcome.replayed:
+                self.events.replayed(outcome)
+            if self.labels and outcome.value:
+                self.labels.add(exact.loads(outcome.value))
             self.out.put(outcome.out, outcome.of)
             await self.out.room()
         elif failure.type != "stopped":
-            counts.failure(outcome, failure, talkative=self.options.verbose, kept_in=self.options.errors)
+            self.events.failed(outcome, failure, talkative=self.options.verbose, kept_in=self.options.errors)
             for source in (outcome.source, *outcome.others):
                 self._write_error(source, failure)
+            counts = self.counts
             if told := counts.too_many(self.options.max_errors, self.out.taken + counts.failed):
                 self.limits.stop(Stop(1, told))
 
@@ -263,10 +315,11 @@ class _Flow:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and a shell's background jobs
                 loop.add_signal_handler(number, self._signalled, number)
-        loop.add_signal_handler(signal.SIGUSR1, lambda: say(self._summary()))
+        loop.add_signal_handler(signal.SIGUSR1, self._say_status)
 
     def _signalled(self, number: int) -> None:
         if self.signal not in (None, signal.SIGPIPE):
+            self.status.clear()
             complain.die_by(number)
         self.signal = number
         name = signal.Signals(number).name
@@ -307,13 +360,26 @@ class _Flow:
             return self.limits.stopped.status
         return 1 if counts.failed else 0
 
-    def _summary(self) -> str:
+    def _summary(self) -> list[str]:
         self.counts.out = self.out.written
-        return self.counts.summary(self.done.usable if self.done else None)
+        return summary.lines(self.events, self.done.usable if self.done else None, self.options.max_cost)
 
-    def sum_up(self) -> None:
+    def _say_status(self) -> None:
+        for line in self._summary():
+            say(line)
+
+    def sum_up(self, status: int, file: summary.File | None) -> None:
+        labels = self.labels
+        stopped = self.limits.stopped
+        lines = [*self._summary(), *(labels.lines() if labels else []), *self.work.lines()]
+        told = {**({"labels": labels.told()} if labels else {}), **self.work.told()}
+        told = summary.told(self.events, status, stopped.reason if stopped else None, **told)
+        self.events.write("INFO", "run_summary", lines[0], **told)
+        self.events.close()
+        if file:
+            file.write(told)
         if self.signal != signal.SIGPIPE:
-            for line in (self._summary(), *self.work.lines()):
+            for line in lines:
                 warn(line)
 
 

@@ -32,9 +32,10 @@ def run(o: SimpleNamespace, names: list[str], source: Callable[[str], Any], fold
     shape = start.shape(o)
     account = start.account(o)
     as_records = SimpleNamespace(**{**vars(o), "raw_input": False})  # a prompt without variables is followed by JSON
-    build = start.builder(as_records, text, start.model(o.model, o, account), shape)
+    model = start.model(o.model, o, account)
+    build = start.builder(as_records, text, model, shape)
     o.share = True  # the same records make the same fold
-    settings = flow.Settings(o, names, shape.check if shape else None, start.connector(o, account), source)
+    settings = flow.Settings(o, names, [model], *start.asking(o, [model], shape, account), source)
     if o.all:
         return flow.run(settings, lambda ask: Whole(Fuse(ask, build), o))
     return flow.run(settings, lambda ask: Grouped(Fuse(ask, build), o, fold))
@@ -94,6 +95,9 @@ class Grouped:
 
     def lines(self) -> list[str]:
         return []
+
+    def told(self) -> dict[str, Any]:
+        return {}
 
     def _begin(self, ready: groups.Ready[list[Record]]) -> Outcome | _Job:
         members = ready.group
@@ -179,6 +183,9 @@ class Whole:
 
     def lines(self) -> list[str]:
         return []
+
+    def told(self) -> dict[str, Any]:
+        return {}
 
     def _leaf(self) -> Node:
         parts, self._parts = self._parts, []

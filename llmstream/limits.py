@@ -30,6 +30,9 @@ class Limits:
         self.jobs = jobs
         self.stopped: Stop | None = None
         self.on_stop: list[Callable[[], None]] = []
+        self.on_pause: list[Callable[[float], None]] = []  # told for how long
+        self.on_width: list[Callable[[int, int], None]] = []  # told the new one and the one before
+        self._width = jobs
         self._now = now
         self._busy = 0
         self._begun: deque[asyncio.Future[bool]] = deque()  # wait for a further try; served first
@@ -86,6 +89,20 @@ class Limits:
         """How many calls may be in flight: fewer while more than a tenth of them fail."""
         return self.jobs if self._health > 0.9 else max(1, int(self.jobs * self._health))
 
+    @property
+    def closed_for(self) -> float:
+        """Seconds until somebody may call again."""
+        return max(0.0, self._not_before - self._now())
+
+    def _weigh(self, step: float) -> None:
+        """The endpoint answered, or did not: its health, and so the number of calls, goes up or down."""
+        self._health += step * self._step
+        width = self.width
+        if width != self._width:
+            before, self._width = self._width, width
+            for tell in self.on_width:
+                tell(width, before)
+
     def _open(self) -> bool:
         return self._busy < self.width and self._now() >= self._not_before
 
@@ -127,7 +144,7 @@ class Limits:
     # -- what the endpoint says
 
     def answered(self, *, first: bool = True) -> None:
-        self._health += (1 - self._health) * self._step
+        self._weigh(1 - self._health)
         if first:
             self._missed -= self._missed / 64
         self._answered, self._silent_since, self._limited_since = True, None, None
@@ -145,7 +162,7 @@ class Limits:
 
     def troubled(self, reason: str, *, first: bool, certain: bool) -> None:
         """A call that nobody answered, or that the endpoint could not serve. Certain: whatever the request."""
-        self._health -= self._health * self._step
+        self._weigh(-self._health)
         if first:
             self._missed += (1 - self._missed) / 64
             self._fresh_failures += 1
@@ -186,7 +203,7 @@ class Limits:
     def pause(self, seconds: float | None) -> None:
         """A 429: nobody calls until then. None: the endpoint does not say for how long."""
         now = self._now()
-        self._health -= self._health * self._step  # what comes after the pause begins with few
+        self._weigh(-self._health)  # what comes after the pause begins with few
         self._silent_since = None  # it does answer
         if self._limited_since is None:
             self._limited_since = now
@@ -201,6 +218,8 @@ class Limits:
             limited = f"nothing but 429 for {now - self._limited_since:.0f} s"
             self.stop(Stop(LATER, f"the endpoint's limit is reached: {limited}; run again later"))
         else:
+            for tell in self.on_pause:
+                tell(seconds)
             self._wait_until(now + max(seconds, 0.05))
 
     def _wait_until(self, moment: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmstream import options
 from llmstream.place import Place
@@ -27,8 +27,9 @@ def main(argv: list[str]) -> int:
     start.check(o)
     shape = start.shape(o)
     account = start.account(o)
-    build = start.builder(o, text, start.model(o.model, o, account), shape)
-    settings = flow.Settings(o, files, shape.check if shape else None, start.connector(o, account))
+    model = start.model(o.model, o, account)
+    build = start.builder(o, text, model, shape)
+    settings = flow.Settings(o, files, [model], *start.asking(o, [model], shape, account))
     return flow.run(settings, lambda ask: Map(ask, build, o))
 
 
@@ -67,3 +68,6 @@ class Map:
 
     def lines(self) -> list[str]:
         return []
+
+    def told(self) -> dict[str, Any]:
+        return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmstream import alike, exact, fold, groups, options, plain, records, tables
 from llmstream.complain import FIX_FIRST, Stop
@@ -201,6 +201,9 @@ class Merge:
 
     def lines(self) -> list[str]:
         return []
+
+    def told(self) -> dict[str, Any]:
+        return {}
 
     def _begin(self, record: Record) -> _Folding:
         return _Folding(record, self._rules)

@@ -98,7 +98,10 @@ def read(
     given, operands = _given(table, list(argv), mixed)
     if "help" in given or "version" in given:
         environ = {}  # whoever asks for help is not to be told of a wrong variable
-    return SimpleNamespace(**{o.name: _settled(o, given.get(o.name), environ) for o in table}), operands
+    settled = {o.name: _settled(o, given.get(o.name), environ) for o in table}
+    for name in [name for name in given if f"no_{name}" in settled]:
+        settled[f"no_{name}"] = f"no_{name}" in given  # whatever the environment says
+    return SimpleNamespace(**settled), operands
 
 
 def _given(table: tuple[Option, ...], rest: list[str], mixed: bool) -> tuple[dict[str, list[Any]], list[str]]:
@@ -321,7 +324,14 @@ FOR_MODELS = (
            number(0), shared=True),
     Option("max-errors", "", "N", "stop after N failed records; N%: of those so far, from the hundredth on",
            count_or_share, shared=True),
+    Option("max-cost", "", "USD", "stop when this run has spent that; calls in flight may pass it", number(1e-9),
+           shared=True),
+    Option("prices", "", "FILE", "prices of models that are not known, or other ones, as JSON", some, shared=True),
     Option("share", help="equal requests are one call (wants -d)"),
+    Option("summary", "", "FILE", "what the run came to, as JSON", some),
+    Option("log", "", "FILE", "add events to FILE, as JSON Lines", some, shared=True),
+    Option("progress", help="a progress line; on no terminal one a minute", shared=True),
+    Option("no-progress", help="no progress line", shared=True),
     Option("quiet", "q", help="no warnings and no summary", shared=True),
     Option("verbose", "v", help="a line for every failed record, not for the first ten only", shared=True),
 )

@@ -36,7 +36,7 @@ class Place:
         out = self._alone(answer) if self._raw else self._spliced(record, answer, more)
         if out is None:
             return Outcome(record, failure=Failure("output", "the answer is not an object, and only one can be merged"))
-        return Outcome(record, self._shown(out), replayed=answer.replayed)
+        return Outcome(record, self._shown(out), replayed=answer.replayed, value=answer.value)
 
     def as_it_is(self, record: Record) -> Outcome:
         """The same for a record that goes out without an answer."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
-from typing import Protocol
+from typing import Any, Protocol
 
-from llmstream import complain, files, records
+from llmstream import complain, files, log, records, summary
 from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, say, warn, why
-from llmstream.events import Counts
+from llmstream.events import Events
 from llmstream.values import BadLine, Failure, Outcome, Reader, Record
 
 BATCH = 256 << 10  # bytes that are gathered before they are written, while there is more to read
@@ -35,6 +36,8 @@ class Fold(Protocol):
 
     def lines(self) -> list[str]: ...  # what the tool has to say at the end
 
+    def told(self) -> dict[str, Any]: ...  # the same for programs
+
 
 def run(
     o: SimpleNamespace,
@@ -46,18 +49,19 @@ def run(
     """Run a tool over its input; the exit status. Without more, records are read and written a line each."""
     gc.disable()  # records are trees, which need no collector; it would look through all that are held, again and again
     flow = _Flow(o, names, source or (lambda name: records.Source(name, raw_text=o.raw_input)), sink)
+    flow.note_start()
     try:
         for record in flow.records():
             flow.counts.read += 1
             flow.emit([_bad(record)] if isinstance(record, BadLine) else fold.take(record))
         flow.emit(fold.rest())
-    except Stop:
-        flow.flush()
-        raise
-    flow.end()
-    for line in (flow.counts.books(), *fold.lines()):
-        warn(line)
-    return 1 if flow.counts.failed else 0
+        flow.end()
+    except Stop as stop:
+        say(stop.reason)
+        with contextlib.suppress(Stop):  # one of these is enough
+            flow.end() if stop.status == 1 else flow.flush()
+        return flow.sum_up(stop.status, stop.reason, fold)
+    return flow.sum_up(1 if flow.counts.failed else 0, None, fold)
 
 
 def _bad(line: BadLine) -> Outcome:
@@ -78,7 +82,12 @@ class _Flow:
         self._errors = files.Errors(o.errors, inputs) if o.errors else None
         self._gathered: list[bytes] = []
         self._size = 0
-        self.counts = Counts()
+        self.events = Events(log.Log(o.log, inputs) if o.log else None)
+        self._summary = summary.File(o.summary, inputs) if o.summary else None
+        self.counts = self.events.counts
+
+    def note_start(self) -> None:
+        self.events.start(done=None, usable=None, files=self._names, models=[], options=log.options(self._o))
 
     # -- in
 
@@ -144,12 +153,22 @@ class _Flow:
 
     def _failed(self, outcome: Outcome, failure: Failure) -> None:
         o, counts = self._o, self.counts
-        counts.failure(outcome, failure, talkative=o.verbose, kept_in=o.errors)
+        self.events.failed(outcome, failure, talkative=o.verbose, kept_in=o.errors)
         if self._errors:
             for source in (outcome.source, *outcome.others):
                 self._errors.put(source, failure)
         if told := counts.too_many(o.max_errors, counts.out + counts.failed):
-            self.end()
-            say(told)
-            warn(counts.books())
-            raise SystemExit(1)
+            raise Stop(1, told)
+
+    # -- the end
+
+    def sum_up(self, status: int, stopped: str | None, fold: Fold) -> int:
+        lines = [summary.books(self.counts), *fold.lines()]
+        told = summary.told(self.events, status, stopped, **fold.told())
+        self.events.write("INFO", "run_summary", lines[0], **told)
+        self.events.close()
+        if self._summary:
+            self._summary.write(told)
+        for line in lines if status in (0, 1) else ():
+            warn(line)
+        return status

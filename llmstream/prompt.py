@@ -140,7 +140,7 @@ def builder(
         except Exception as error:  # noqa: BLE001 - a template may fail in any way; it is this record's failure
             return Failure("template", explain(error))
         body = b"%b%b%b" % (before, messages, after)
-        return Request(body, digest(body), record.id)
+        return Request(body, digest(body), record.id, model)
 
     return build
 

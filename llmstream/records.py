@@ -278,7 +278,7 @@ def _without(text: str, name: str) -> str:
 
 # -- for people -------------------------------------------------------------------------------
 
-_RAW_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_RAW_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def for_terminal(out: bytes) -> bytes:

@@ -58,6 +58,9 @@ class Count:
     def lines(self) -> list[str]:
         return self._tally.lines()
 
+    def told(self) -> dict[str, Any]:
+        return {"votes": self._tally.told()}
+
 
 class Lists(Count):
     """A record's votes are a list in it."""

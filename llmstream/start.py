@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
-from llmstream import options, prompt, schema, wire
+from llmstream import files, labels, options, prices, prompt, schema, wire
 from llmstream.complain import FIX_FIRST, Stop, warn
 
 DEFAULT_MODEL = "gpt-5.4-mini"
@@ -26,8 +26,7 @@ def check(o: SimpleNamespace) -> None:
     if o.meta and o.raw_output:
         raise Stop(FIX_FIRST, "cannot use -r and -M together: -r prints the answer alone")
     check_places(o)
-    if o.done and o.errors and os.path.realpath(o.done) == os.path.realpath(o.errors):
-        raise Stop(FIX_FIRST, f"cannot use {o.done} for both -d and -e")
+    files.check_written(o)
 
 
 def check_places(o: SimpleNamespace) -> None:
@@ -61,7 +60,27 @@ def model(name: str | None, o: SimpleNamespace, account: wire.Account | None) ->
     return only
 
 
-def connector(o: SimpleNamespace, account: wire.Account | None) -> Callable[[], wire.Endpoint]:
+class Asking(NamedTuple):
+    """What the flow has to know of the model's side."""
+
+    check: Callable[[Any], str | None] | None  # of an answer
+    labels: labels.Labels | None
+    connect: Callable[[], wire.Endpoint]
+    prices: prices.Prices
+
+
+def asking(
+    o: SimpleNamespace, models: Sequence[str], shape: schema.Shape | None, account: wire.Account | None
+) -> Asking:
+    return Asking(
+        shape.check if shape else None,
+        labels.of(shape) if shape else None,
+        _connector(o, account),
+        pricing(o, account, models),
+    )
+
+
+def _connector(o: SimpleNamespace, account: wire.Account | None) -> Callable[[], wire.Endpoint]:
     """What opens the way to the endpoint, once there is something to ask."""
 
     def connect() -> wire.Endpoint:
@@ -71,6 +90,20 @@ def connector(o: SimpleNamespace, account: wire.Account | None) -> Callable[[], 
         return endpoint
 
     return connect
+
+
+def pricing(o: SimpleNamespace, account: wire.Account | None, models: Sequence[str]) -> prices.Prices:
+    """What the models cost. --max-cost wants to know it of all of them."""
+    own = prices.read(o.prices) if o.prices else {}
+    tier = dict(o.param).get("service_tier")
+    found = prices.Prices(account.url if account else "", models, own, tier if isinstance(tier, str) else None)
+    if o.max_cost is not None and account:
+        for name in models:
+            if not found.known(name):
+                raise Stop(
+                    FIX_FIRST, f"cannot hold --max-cost: the price of {name} is not known; --prices FILE tells it"
+                )
+    return found
 
 
 def shape(o: SimpleNamespace) -> schema.Shape | None:

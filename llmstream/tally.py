@@ -58,6 +58,17 @@ class Tally:
             told += [f"{path}: {figures}" if path else figures] if figures else []
         return told
 
+    def told(self) -> dict[str, Any]:
+        """The same for programs."""
+        if not self._records:
+            return {}
+        return {
+            "cast": self._cast,
+            "saved": self._could - self._cast,
+            "agreement": round(self._agreement / self._records, 4),
+            "beyond_chance": {path: found for path, one in self._places.items() if (found := one.figures())},
+        }
+
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """The places of an answer at which voters can be compared: all that is not within a list."""

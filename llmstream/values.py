@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -41,6 +41,7 @@ class Request(NamedTuple):
     body: bytes
     key: str  # the digest of that body; behind it the occurrence and the sample
     id: str | int | None = None
+    model: str = ""  # that is asked
 
 
 class Usage(NamedTuple):
@@ -59,6 +60,7 @@ class Reply(NamedTuple):
     tools: bool
     model: str
     usage: Usage | None
+    tier: str | None = None  # of service: what it costs depends on that
 
 
 class Answer(NamedTuple):
@@ -70,7 +72,32 @@ class Answer(NamedTuple):
     usage: Usage | None
     latency: float
     attempts: int
+    cost: float | None = None  # USD; None: not known
     replayed: bool = False
+
+
+class Spent(NamedTuple):
+    """What calls of one model took. A cost of None: not all of it is known."""
+
+    calls: int = 0
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    reasoning: int = 0
+    cost: float | None = 0.0
+
+    def plus(self, usage: Usage | None, cost: float | None) -> Spent:
+        total = added((self.cost, cost))
+        if usage is None:
+            return self._replace(calls=self.calls + 1, cost=total)
+        return Spent(
+            self.calls + 1,
+            self.input + usage.input,
+            self.output + usage.output,
+            self.cached + usage.cached,
+            self.reasoning + usage.reasoning,
+            total,
+        )
 
 
 def together(answers: Sequence[Answer], value: bytes) -> Answer:
@@ -83,8 +110,19 @@ def together(answers: Sequence[Answer], value: bytes) -> Answer:
         usage=Usage(*map(sum, zip(*usages, strict=True))) if usages else None,
         latency=max(answer.latency for answer in answers),
         attempts=sum(answer.attempts for answer in answers),
+        cost=added(answer.cost for answer in answers),
         replayed=all(answer.replayed for answer in answers),
     )
+
+
+def added(costs: Iterable[float | None]) -> float | None:
+    """What they come to; None where one of them is not known."""
+    total = 0.0
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return round(total, 12)
 
 
 def told_usage(usage: Usage | None) -> dict[str, int] | None:
@@ -99,7 +137,7 @@ def told(answer: Answer) -> dict[str, Any]:
     return {
         "model": answer.model,
         "usage": told_usage(answer.usage),
-        "cost": None,
+        "cost": answer.cost,
         "latency": answer.latency,
         "attempts": answer.attempts,
     }
@@ -140,6 +178,7 @@ class Outcome(NamedTuple):
     replayed: bool = False
     of: int = 1  # records that it stands for: a group is one outcome
     others: Sequence[Record] = ()  # those of them that fail with it
+    value: bytes = b""  # the answer in it
 
 
 NOT_STARTED = Failure("stopped", "the run stopped before this record was asked")

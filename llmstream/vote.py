@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
     account = start.account(o)
     models = [start.model(name, o, account) for name in o.model or [None]]
     builds = {model: start.builder(o, text, model, shape, constants(models, model, scoring)) for model in models}
-    settings = flow.Settings(o, files, shape.check if shape else None, start.connector(o, account))
+    settings = flow.Settings(o, files, models, *start.asking(o, models, shape, account))
     labels = schema.labels(shape.schema) if shape else {}
     rules = Rules(o.number, o.match, {path: len(values) for path, values in labels.items()})
     return flow.run(settings, lambda ask: Vote(ask, models, builds, scoring, rules, o))
@@ -185,6 +185,9 @@ class Vote:
 
     def lines(self) -> list[str]:
         return self._tally.lines()
+
+    def told(self) -> dict[str, Any]:
+        return {"votes": self._tally.told()}
 
     # -- the requests
 

@@ -386,7 +386,9 @@ def test_status_line_on_demand(tmp_path: Path) -> None:
             until(lambda: job.told != before and job.told.endswith("\n"))  # noqa: B023
             if "out 1," in job.told:
                 break
-        assert re.search(r"(?m)^llm-map: read \d+, out 1, failed 0, .*calls \d+, [\d.]+ s\n\Z", job.told)
+        assert re.search(
+            r"(?m)^llm-map: read \d+, out 1, failed 0, .*calls \d+, [\d.]+ s.*\nllm-map: tokens .*\n\Z", job.told
+        )
         data = read_rest(job.out)
         job.ends(0)
     assert len(lines(first + data)) == 12

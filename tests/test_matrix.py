@@ -21,7 +21,7 @@ from tool import TOOLS, command, environment, jsonl, lines, run
 FILTERS = [tool for tool in TOOLS if tool != "llm-sim"]  # what reads records
 WAYS = ("help", "work", "replay")
 ASKING = ("-d", "x.done", "Say {{ text }}")
-WORK = {"llm-merge": ()}  # without a prompt it has nothing to replay
+WORK = {"llm-merge": (), "llm-progress": ()}  # without a prompt, and in a pipe: they have nothing to replay
 RECORDS = jsonl(*({"id": n, "text": f"bài {n}"} for n in range(40)))
 
 
@@ -222,4 +222,4 @@ def test_any_bytes_are_a_record_or_a_named_failure(endpoint: Endpoint, rows: lis
     out, failed = result.stdout.count(b"\n"), sum(line.startswith("llm-map: <stdin>:") for line in told)
     assert read == out + failed
     assert result.returncode == (1 if failed else 0)
-    assert f"read {read}, out {out}, failed {failed}" in told[-1]
+    assert [line for line in told if f"read {read}, out {out}, failed {failed}" in line]

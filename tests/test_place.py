@@ -35,7 +35,7 @@ def record(line: str) -> Record:
 
 
 def answer(value: str, *, replayed: bool = False) -> Answer:
-    return Answer(value.encode(), "", "sim", Usage(8, 2), 0.25, 1, replayed)
+    return Answer(value.encode(), "", "sim", Usage(8, 2), 0.25, 1, None, replayed)
 
 
 def out(where: Place, line: str, value: str) -> str:
@@ -106,7 +106,8 @@ def test_only_an_object_can_be_merged() -> None:
 
 def test_a_replayed_answer_is_told_to_be_one() -> None:
     came = record("{}")
-    assert placed("o").outcome(came, answer("1", replayed=True)) == Outcome(came, b'{"o":1}\n', replayed=True)
+    expected = Outcome(came, b'{"o":1}\n', replayed=True, value=b"1")
+    assert placed("o").outcome(came, answer("1", replayed=True)) == expected
     assert not placed("o").outcome(came, answer("1")).replayed
 
 
