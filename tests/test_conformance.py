@@ -41,6 +41,7 @@ class Work(NamedTuple):
 # A tool that is not named here is a filter with a prompt.
 WORK = {
     "llm-merge": Work((), calls=False),  # without a prompt
+    "llm-progress": Work((), records=False, calls=False),  # in a pipe
     "llm-sim": Work((), reads=False, records=False, calls=False),  # prints its address and serves
 }
 SERVERS = [tool for tool in TOOLS if not WORK.get(tool, Work()).reads]
@@ -483,7 +484,7 @@ def test_file_that_cannot_be_read(
     assert len(endpoint.calls) == before
 
 
-@every_filter
+@every_reader
 def test_file_that_is_a_fifo(tool: str, endpoint: Endpoint, tmp_path: Path) -> None:
     """Its writer must not lose what it wrote to a reader that only had a look."""
     os.mkfifo(tmp_path / "fifo")
@@ -497,7 +498,7 @@ def test_file_that_is_a_fifo(tool: str, endpoint: Endpoint, tmp_path: Path) -> N
     assert len(lines(done.stdout)) == 1
 
 
-@every_filter
+@every_reader
 def test_interrupted_while_a_fifo_has_no_writer(tool: str, endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(RECORD)
     os.mkfifo(tmp_path / "fifo")

@@ -20,8 +20,8 @@ PACKAGE = TOP / "llmstream"
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 TOOL_MODULES = [tool.removeprefix("llm-") for tool in TOOLS]
 PURE = (
-    "agreement", "alike", "answer", "consensus", "criteria", "exact", "fold", "prompt", "records", "schema",
-    "stopping", "tables", "tally", "tree", "values",
+    "agreement", "alike", "answer", "consensus", "criteria", "exact", "exposition", "fold", "histogram", "labels",
+    "page", "prompt", "records", "schema", "stopping", "sums", "tables", "tally", "tree", "values",
 )  # fmt: skip
 MANUAL = TOP / "man"
 
@@ -87,6 +87,16 @@ def test_only_ask_knows_tenacity() -> None:
     assert who_imports("tenacity") == {"ask"}
 
 
+def test_only_prices_knows_genai_prices() -> None:
+    assert who_imports("genai_prices") == {"prices"}
+    eager = {found.name for found in imports_of("prices") if not found.lazy and not found.typing}
+    assert not {name for name in eager if "genai" in name}
+
+
+def test_only_line_knows_tqdm() -> None:
+    assert who_imports("tqdm") == {"line"}
+
+
 def test_every_import_from_outside_is_a_dependency() -> None:
     told = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["dependencies"]
     known = {re.split(r"[\[<>=~! ]", name)[0].replace("-", "_") for name in told} | {"httpx2"}  # openai brings that
@@ -149,7 +159,17 @@ KNOWS_NOTHING_OF = [
     ("limits", {"wire", "ask", "flow", "done", "prompt", "answer"}),
     ("ask", {"flow", "stdio", "place", "options", "start", "records"}),
     ("flow", {"prompt", "answer", "schema", "start", "options"}),
-    ("events", {"flow", "stdio", "wire", "ask", "done"}),
+    ("events", {"flow", "stdio", "wire", "ask", "done", "summary", "status", "line"}),
+    ("log", {"flow", "ask", "done", "events", "options", "start", "wire"}),
+    ("summary", {"flow", "ask", "done", "options", "start", "wire", "line"}),
+    ("histogram", set(MODULES)),
+    ("labels", set(MODULES) - {"exact", "schema"}),
+    ("prices", set(MODULES) - {"complain", "exact", "options", "values"}),
+    ("line", set(MODULES) - {"complain"}),
+    ("through", set(MODULES) - {"complain", "files", "line"}),
+    ("exposition", {"report", "flow", "ask", "wire", "options", "files"}),
+    ("page", {"report", "flow", "ask", "wire", "options", "files"}),
+    ("stages", {"report", "flow", "ask", "wire", "options"}),
     ("stdio", set(MODULES) - {"files"}),
     ("files", {"flow", "plain", "ask", "done", "options", "start", "wire"}),
     ("plain", {"flow", "ask", "wire", "done", "start", "options", "stdio"}),
@@ -193,7 +213,7 @@ def test_help_loads_nothing_heavy(module: str) -> None:
         seen.add(name)
         todo |= neighbours(name, typing=False, lazy=False) - seen
     eager = {found.name for name in seen for found in imports_of(name) if not found.lazy and not found.typing}
-    heavy = HTTP | {"pypeln", "tenacity", "jinja2", "jsonschema_rs"}
+    heavy = HTTP | {"pypeln", "tenacity", "jinja2", "jsonschema_rs", "genai_prices", "pydantic", "tqdm"}
     assert not {name.partition(".")[0] for name in eager} & heavy
 
 

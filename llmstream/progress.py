@@ -1,0 +1,79 @@
+"""llm-progress: watch a pipe; report on finished and unfinished work."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from llmstream import options
+from llmstream.complain import FIX_FIRST, Stop
+from llmstream.options import Option
+
+if TYPE_CHECKING:
+    from types import SimpleNamespace
+
+FORMS = (
+    "llm-progress [-s N | --size-of FILE] [option]...",
+    "llm-progress [option]... DONE-FILE|LOG...",
+)
+ABOUT = "Show how far a pipe is, passing all through; report on done-files and logs."
+
+
+def a_file(text: str) -> str:
+    if text in ("", "-"):
+        raise ValueError("the name of a file; stdin and stdout are what passes through")
+    return text
+
+
+# fmt: off
+TABLE = (
+    Option("size", "s", "N", "how many records are expected: shows what is left", options.whole(0, 10**15)),
+    Option("size-of", "", "FILE", "as many as FILE has lines, blank ones not counted", a_file),
+    Option("interval", "i", "SECONDS", "where stderr is no terminal, a line so often (60); with --watch, look so often "
+           "(2 on a terminal, else 60)", options.number(0.1), shared=True),
+    Option("name", "N", "NAME", "in a pipe: what stands before the figures", options.some),
+    Option("watch", help="with files: keep going until all is done"),
+    Option("json", help="with files: a line of JSON for each"),
+    Option("prometheus", "", "FILE", "with files: write metrics there, for a textfile collector", a_file),
+    Option("html", "", "FILE", "with files: write a page there, complete in itself", a_file),
+    Option("quiet", "q", help="no warnings; in a pipe: show nothing; with files: the status alone", shared=True),
+    *options.ABOUT_ITSELF,
+)
+# fmt: on
+ONLY_OF_FILES = (("watch", "--watch"), ("json", "--json"), ("prometheus", "--prometheus"), ("html", "--html"))
+WRITTEN = (("prometheus", "metrics file"), ("html", "page"))
+
+
+def main(argv: list[str]) -> int:
+    o, names = options.command_line("llm-progress", FORMS, ABOUT, TABLE, argv)
+    if o.size is not None and o.size_of is not None:
+        raise Stop(FIX_FIRST, "cannot use -s and --size-of together: both say how many records are expected")
+    if not names:
+        check_pipe(o)
+        from llmstream import through
+
+        return through.run(o)
+    check_files(o, names)
+    from llmstream import report
+
+    return report.run(o, names)
+
+
+def check_pipe(o: SimpleNamespace) -> None:
+    for name, flag in ONLY_OF_FILES:
+        if getattr(o, name):
+            raise Stop(FIX_FIRST, f"cannot use {flag} in a pipe: name the done-files or logs to report on")
+
+
+def check_files(o: SimpleNamespace, names: list[str]) -> None:
+    """What is written must not be what is read; nor one thing written over the other."""
+    from llmstream import files
+
+    if o.name is not None:
+        raise Stop(FIX_FIRST, "cannot use -N with files: each is called by its own name")
+    if o.html and o.prometheus and os.path.realpath(o.html) == os.path.realpath(o.prometheus):
+        raise Stop(FIX_FIRST, f"cannot use {o.html} for both --prometheus and --html: each is a file of its own")
+    taken = [files.identity(name) for name in (*names, *filter(None, [o.size_of]))]
+    for name, what in WRITTEN:
+        if path := getattr(o, name):
+            files.refuse_same(f"{what} {path}", path, list(filter(None, taken)))
