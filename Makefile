@@ -1,7 +1,7 @@
 # make demo    a pipe of two filters over 200 articles, killed half way and run again
 # make test    the tests
 # make torture kill pipes at random and check the books; ROUNDS=2000 for a long one
-# make bench   what the stopping rules of llm-vote save, and what that costs
+# make bench   what stopping early saves; llm-map beside a bare loop (20 minutes; SPEED=--quick)
 # make check   all of this: lint, types, manual, tests and torture; what has to be green
 # make install PREFIX=/usr/local
 
@@ -9,6 +9,7 @@ PYTHON ?= python3
 PREFIX ?= /usr/local
 ROUNDS = 200
 SEED = 1
+SPEED =
 VENV = .venv
 BIN = $(VENV)/bin
 HOME_OF_IT = $(DESTDIR)$(PREFIX)/lib/llmstream
@@ -29,6 +30,7 @@ torture: $(VENV)/test
 
 bench: $(VENV)/run
 	$(BIN)/python tests/bench/votes.py
+	$(BIN)/python tests/bench/speed.py $(SPEED)
 
 lint: $(VENV)/test
 	$(BIN)/ruff check
