@@ -7,7 +7,7 @@
 
 PYTHON ?= python3
 PREFIX ?= /usr/local
-ROUNDS = 200
+ROUNDS = 100
 SEED = 1
 SPEED =
 VENV = .venv

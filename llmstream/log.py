@@ -23,6 +23,7 @@ from llmstream.complain import FIX_FIRST, Stop, warn, why
 
 MOST_WAITING = 32 << 20  # bytes that may wait for a slow reader; what comes then is counted, not kept
 LAST_WORDS = 1.0  # seconds that a slow reader has at the end
+_BEGINS = b'{"timestamp":"'  # every event
 _UNSEEN = re.compile(rb"[\x7f\xc2\xe2]")  # where one of these is, there may be a control character that JSON lets be
 
 
@@ -180,5 +181,11 @@ def _cut_to_whole_lines(fd: int, path: str) -> None:
                 end = begin + at + 1
                 break
             end = begin
-    if end < size:
+        file.seek(end)
+        begun = file.read(len(_BEGINS))
+    if end == size:
+        return
+    if begun == _BEGINS[: len(begun)]:
         os.ftruncate(fd, end)
+    else:  # no event of ours: it is left as it is, on a line of its own
+        os.write(fd, b"\n")

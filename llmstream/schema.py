@@ -154,15 +154,6 @@ def labels(schema: Schema, path: str = "") -> dict[str, list[Any]]:
     return found | (labels(items, f"{path}[]") if isinstance(items, dict) else {})
 
 
-def lists(schema: Schema, path: str = "") -> list[str]:
-    """The places of an answer that hold a list."""
-    found = [path] if "array" in _list(schema.get("type")) else []
-    for name, part in schema.get("properties", {}).items():
-        found += lists(part, f"{path}.{name}" if path else name) if isinstance(part, dict) else []
-    items = schema.get("items")
-    return found + (lists(items, f"{path}[]") if isinstance(items, dict) else [])
-
-
 # -- judging a value ------------------------------------------------------------------------------
 
 _FAULTS = 3  # as many as a model can be expected to mend at once

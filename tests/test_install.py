@@ -57,7 +57,7 @@ def test_a_fresh_environment_without_setuptools(python: str, tmp_path: Path) -> 
     result = subprocess.run(command, input=b'{"t":"fine"}\n', capture_output=True, env=env, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(b'{"t":"fine","output":{"tone":"')
-    assert [line.partition(b":")[0] for line in result.stderr.splitlines()] == [b"llm-map"], result.stderr
+    assert {line.partition(b":")[0] for line in result.stderr.splitlines()} == {b"llm-map"}, result.stderr
 
     for tool in TOOLS:
         shown = subprocess.run([here / tool, "--help"], capture_output=True, env=env, check=False)

@@ -447,13 +447,21 @@ WHOLE = b'{"timestamp":"2026-01-01T00:00:00.000Z"}\n'
 
 
 @pytest.mark.parametrize("before", [b"", WHOLE, WHOLE * 5000])
-@pytest.mark.parametrize("torn", [b"{", b'{"timestamp":"2026', b'{"a":"' + b"x" * 200_000])
+@pytest.mark.parametrize("torn", [b"{", b'{"timestamp":"2026', b'{"timestamp":"' + b"x" * 200_000])
 def test_a_torn_last_line_is_taken_off(before: bytes, torn: bytes, tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(before + torn)
     assert run("llm-merge", "--log", "log", stdin="{}\n", cwd=tmp_path).returncode == 0
     data = (tmp_path / "log").read_bytes()
     assert data.startswith(before)
     assert [event["event_type"] for event in lines(data[len(before) :])] == ["run_start", "run_summary"]
+
+
+def test_what_is_no_event_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"my notes")
+    assert run("llm-merge", "--log", "log", stdin="{}\n", cwd=tmp_path).returncode == 0
+    first, *events = (tmp_path / "log").read_bytes().splitlines()
+    assert first == b"my notes"
+    assert len(events) == 2
 
 
 def test_the_last_line_of_another_writer_is_not_torn(tmp_path: Path) -> None:
