@@ -40,10 +40,15 @@ def escape(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
+def on_screen(fd: int) -> bool:
+    """Is this a terminal that can be drawn on?"""
+    return os.isatty(fd) and os.environ.get("TERM", "dumb") not in ("", "dumb")
+
+
 def say(reason: str) -> None:
     """One line on stderr, whatever happens to it."""
     with contextlib.suppress(OSError):
-        clear = CLEAR if os.isatty(2) and os.environ.get("TERM", "dumb") not in ("", "dumb") else ""
+        clear = CLEAR if on_screen(2) else ""
         os.write(2, f"{clear}{tool}: {escape(reason)}\n".encode())
 
 

@@ -14,6 +14,7 @@ from llmstream.values import Failure, Outcome, Reply, Request, Spent, Usage, add
 if TYPE_CHECKING:
     from llmstream.log import Log
 
+NO_USAGE = Usage(0, 0)
 MOST_MODELS = 50  # that are counted each; some endpoints have a new name for every call
 SHOWN = 10  # failures that get a line of their own; after that they are counted
 
@@ -142,7 +143,8 @@ class Events:
     def _spend(self, model: str, usage: Usage | None, cost: float | None) -> None:
         if model not in self.spent and len(self.spent) >= MOST_MODELS:
             model = "others"
-        self.spent[model] = self.spent.get(model, _NOTHING).plus(usage, cost)
+        call = Spent(1, *(usage or NO_USAGE), cost)
+        self.spent[model] = self.spent[model].plus(call) if model in self.spent else call
 
     # -- the endpoint's limits
 
@@ -180,6 +182,3 @@ class Events:
             id=getattr(outcome.source, "id", None), type=failure.type, error=failure.message, status=failure.status,
             attempts=failure.attempts, records=outcome.of,
         )  # fmt: skip
-
-
-_NOTHING = Spent()

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from llmstream import complain
-from llmstream.complain import CLEAR, escape
+from llmstream.complain import CLEAR, escape, on_screen
 
 EVERY = 0.2  # seconds from one drawing to the next
 LONGEST = 200  # characters of each text of a part
@@ -56,6 +56,18 @@ def compose(parts: Sequence[Shown], columns: int, *, ascii_only: bool = False) -
     parts = [_safe(part) for part in parts]
     bar = _with_bar(parts[0], columns, ascii_only) if len(parts) == 1 else None
     return _side_by_side(parts, columns) if bar is None else bar
+
+
+def clock(seconds: float) -> str:
+    """A span as a clock shows it: 0:32, 1:05:09."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def pace(rate: float) -> str:
+    """How many a second."""
+    return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
 
 
 def percent(share: float) -> str:
@@ -125,11 +137,6 @@ def _shortest(part: Shown, room: int) -> str:
 # -- the terminal -----------------------------------------------------------------------------
 
 
-def possible(fd: int = 2) -> bool:
-    """Is there a terminal that a line can be drawn on?"""
-    return os.isatty(fd) and os.environ.get("TERM", "dumb") not in ("", "dumb")
-
-
 def foreground(fd: int = 2) -> bool:
     """Does the terminal belong to us, and not to a shell that has put us into the background?"""
     try:
@@ -172,7 +179,7 @@ class Line:
     def draw(self, shown: Shown) -> None:
         """Show this from now on."""
         with self._lock:
-            if self._cannot or not possible(self._fd) or not foreground(self._fd):
+            if self._cannot or not on_screen(self._fd) or not foreground(self._fd):
                 return
             try:
                 self._draw(self._shared.parts(shown))
@@ -195,7 +202,7 @@ class Line:
     def say(self, text: str) -> None:
         """A line that stays, above the one that is drawn."""
         with self._lock, contextlib.suppress(OSError):
-            clear = CLEAR if possible(self._fd) and foreground(self._fd) else ""
+            clear = CLEAR if on_screen(self._fd) and foreground(self._fd) else ""
             os.write(self._fd, f"{clear}{escape(text)}\n".encode())
 
     def clear(self) -> None:

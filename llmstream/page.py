@@ -15,7 +15,8 @@ from llmstream import complain, histogram
 from llmstream.summary import dollars
 
 if TYPE_CHECKING:
-    from llmstream.stages import Call, Spent, Stage
+    from llmstream.stages import Call, Stage
+    from llmstream.values import Spent
 
 MOST = 20  # bars below one another, and tables of labels; of bars, the rest is added up
 MOST_CALLS = 10  # in a table

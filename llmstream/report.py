@@ -31,7 +31,7 @@ def run(o: SimpleNamespace, names: list[str]) -> int:
     _check(o, names)
     size = _expected(o)
     stages = Stages(names, labels=o.html is not None)
-    screen = _Screen() if o.watch and not o.json and _redraws() else None
+    screen = _Screen() if o.watch and not o.json and complain.on_screen(1) else None
     interval = o.interval or (ON_TERMINAL if screen else ELSEWHERE)
     rounds = 0
     while True:
@@ -153,10 +153,6 @@ def _wait(seconds: float, *, stdout: bool) -> None:
         watch.register(1, 0)
     if watch.poll(seconds * 1000):
         _stdout_failed(BrokenPipeError(errno.EPIPE, ""))
-
-
-def _redraws() -> bool:
-    return os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb"
 
 
 class _Screen:

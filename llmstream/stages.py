@@ -16,9 +16,10 @@ from typing import NamedTuple, TypeVar
 
 import orjson
 
-from llmstream import histogram, sums, values
+from llmstream import histogram, sums
 from llmstream.complain import FIX_FIRST, Stop, why
-from llmstream.sums import LONGEST_LABEL, Keys, Line, Sums, answers, clean, count_of, moment, together
+from llmstream.sums import LONGEST_LABEL, Keys, Line, Sums, answers, clean, count_of, moment
+from llmstream.values import Spent
 
 CHUNK = 64 << 10  # bytes: few enough that what is made of them stays in the processor's cache
 APART = 24 << 20  # bytes that are worth another process
@@ -27,7 +28,6 @@ PAUSE = 300  # seconds without an answer, after which nobody was at work
 LAG = 5  # seconds by which a log may be behind its done-file
 
 
-Spent = values.Spent  # what calls of one model took
 Call = sums.Call  # an answer that stands out
 T = TypeVar("T")
 
@@ -414,7 +414,7 @@ def _take(spent: dict[str, Spent], event: Line) -> None:
     """Add what a call took that brought no answer."""
     line = clean({**event, "key": ""})
     model = line["model"] or ""
-    spent[model] = together(spent.get(model), Spent(1, **line["usage"], cost=line["cost"]))
+    spent[model] = spent.get(model, Spent()).plus(Spent(1, **line["usage"], cost=line["cost"]))
 
 
 # -- the stages ---------------------------------------------------------------------------------
@@ -504,7 +504,7 @@ def _seen(
     models = dict(sums.spent)
     for work in works:
         for model, spent in work.tries.items():
-            models[model] = together(models.get(model), spent)
+            models[model] = models.get(model, Spent()).plus(spent)
     failures = run.all_failures()[1] if run else sums.kinds
     stage = Stage(
         name=name,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 from llmstream import line, summary
-from llmstream.complain import say
+from llmstream.complain import on_screen, say
 from llmstream.events import Events
 
 TOLD_EVERY = 60.0  # seconds, where there is no terminal
@@ -24,7 +24,7 @@ def wanted(o: SimpleNamespace) -> bool:
     if o.no_progress or o.progress:
         return not o.no_progress
     kind = os.fstat(1).st_mode
-    return line.possible() and not (o.quiet or os.isatty(1) or stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind))
+    return on_screen(2) and not (o.quiet or os.isatty(1) or stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind))
 
 
 class Status:
@@ -34,7 +34,7 @@ class Status:
         self._name = name
         self._events = events
         self._position = position
-        self._line = line.Line() if line.possible() else None
+        self._line = line.Line() if on_screen(2) else None
         self._marks = deque([(time.monotonic(), 0)])  # when so many records were finished
         self.every = line.EVERY if self._line else TOLD_EVERY
 
@@ -54,9 +54,9 @@ class Status:
         rate = self._rate(counts.finished)
         total = self._total()
         text = f"{counts.finished:,} records" if total is None else f"{counts.finished:,} of about {total:,}"
-        after = [f"{summary.rate(rate)}/s"]
+        after = [line.pace(rate)]
         if total is not None and rate:
-            after.append(f"{clock((total - counts.finished) / rate)} left")
+            after.append(f"{line.clock((total - counts.finished) / rate)} left")
         after += [f"{counts.failed:,} failed"] * bool(counts.failed)
         after += [summary.dollars(self._events.cost)] * bool(self._events.cost)
         return line.Shown(self._name, text, counts.finished / total if total else None, ", ".join(after))
@@ -73,10 +73,3 @@ class Status:
             self._marks.popleft()
         began, before = self._marks[0]
         return (finished - before) / (now - began) if now > began else 0.0
-
-
-def clock(seconds: float) -> str:
-    """A span as a clock shows it: 0:32, 1:05:09."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

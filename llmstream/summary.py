@@ -9,6 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Collection
+from functools import reduce
 from typing import Any
 
 from llmstream import complain, exact, files, histogram, records
@@ -47,21 +48,16 @@ def _records(counts: Counts) -> list[str]:
 
 def _saved(counts: Counts) -> list[str]:
     """Calls that need not be made, where the number of records does not say it already."""
-    other = counts.recalled != counts.replayed
-    saved = [f"{counts.recalled} calls by the done-file"] * other + [f"{counts.shared} by --share"] * bool(
-        counts.shared
-    )
+    saved = [f"{counts.recalled} calls by the done-file"] * (counts.recalled != counts.replayed)
+    saved += [f"{counts.shared} by --share"] * bool(counts.shared)
     return [f"saved {' and '.join(saved)}"] if saved else []
 
 
 def _time(counts: Counts) -> str:
     seconds = counts.seconds()
-    pace = f" ({rate(counts.out / seconds)} records/s)" if counts.out and seconds >= 1 else ""
-    return f"{seconds:.1f} s{pace}"
-
-
-def rate(pace: float) -> str:
-    return f"{pace:,.0f}" if pace >= 100 else f"{pace:.3g}"
+    rate = counts.out / seconds if seconds >= 1 else 0
+    told = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+    return f"{seconds:.1f} s" + f" ({told} records/s)" * bool(rate)
 
 
 def _taken(events: Events, most: float | None) -> list[str]:
@@ -76,8 +72,7 @@ def _taken(events: Events, most: float | None) -> list[str]:
 
 def total(events: Events) -> Spent:
     """What all models took together."""
-    counted = [spent[:-1] for spent in events.spent.values()]
-    return Spent(*map(sum, zip(*counted, strict=True)))._replace(cost=events.cost)
+    return reduce(Spent.plus, events.spent.values(), Spent())
 
 
 def tokens(spent: Spent) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from llmstream import done, exact, histogram, values
+from llmstream import done, exact, histogram
 from llmstream.values import Spent
 
 OUTSTANDING = 10  # answers that are named
@@ -187,7 +187,7 @@ class Sums:
         self.seconds += other.seconds
         self._latencies += other.latencies()
         for model, spent in other.spent.items():
-            self.spent[model] = together(self.spent.get(model), spent)
+            self.spent[model] = self.spent.get(model, Spent()).plus(spent)
         for minute, moments in other.minutes.items():
             self._note_minute(minute, *moments)
         self.slowest = _first(self.slowest, other.slowest)
@@ -251,7 +251,7 @@ class Sums:
         spent.pop(None, None)
         for name, counts in spent.items():
             more = Spent(*map(int, counts[:5]))._replace(cost=None if name in unpriced else round(counts[5], 10))
-            self.spent[name or ""] = together(self.spent.get(name or ""), more)
+            self.spent[name or ""] = self.spent.get(name or "", Spent()).plus(more)
         self.slowest = _first(self.slowest, slowest)
         self.dearest = _first(self.dearest, dearest)
         self.largest = _first(self.largest, largest)
@@ -310,20 +310,6 @@ def _least(found: Outstanding) -> float:
 
 def _first(found: Outstanding, more: Outstanding) -> Outstanding:
     return heapq.nlargest(OUTSTANDING, [*found, *more], key=itemgetter(0)) if more else found
-
-
-def together(one: Spent | None, other: Spent) -> Spent:
-    """What both took."""
-    if one is None:
-        return other
-    return Spent(
-        one.calls + other.calls,
-        one.input + other.input,
-        one.output + other.output,
-        one.cached + other.cached,
-        one.reasoning + other.reasoning,
-        values.added((one.cost, other.cost)),
-    )
 
 
 def moment(text: Any) -> float | None:

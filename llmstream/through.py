@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from llmstream import complain, files, line
 from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, why
+from llmstream.line import clock, pace
 
 CHUNK = 128 << 10  # bytes at a time; pipes stay as small as they are: what waits in one is counted, and nobody has it
 COUNTED = 1 << 20  # bytes at a time of a file whose lines are counted
@@ -241,19 +242,19 @@ def rate_over(seconds: float, seen: Sequence[tuple[float, int]], lines: int, at:
 
 def as_line(name: str, its: Figures) -> line.Shown:
     """On a terminal: what matters most comes first."""
-    after = [rate(its.now), *_left(its), f"{rate(its.overall)} overall", clock(its.elapsed), volume(its.bytes)]
+    after = [pace(its.now), *_left(its), f"{pace(its.overall)} overall", clock(its.elapsed), volume(its.bytes)]
     return line.Shown(name, _count(its), _share(its), ", ".join(after))
 
 
 def as_words(its: Figures) -> str:
     """Elsewhere, and when somebody asks."""
-    parts = [_amount(its), f"{rate(its.now)} now", f"{rate(its.overall)} overall", clock(its.elapsed), *_left(its)]
+    parts = [_amount(its), f"{pace(its.now)} now", f"{pace(its.overall)} overall", clock(its.elapsed), *_left(its)]
     return ", ".join(parts)
 
 
 def as_end(its: Figures) -> str:
     """What it came to; the rate of less than a second would say nothing."""
-    overall = [rate(its.overall)] * (its.elapsed >= 1)
+    overall = [pace(its.overall)] * (its.elapsed >= 1)
     return ", ".join([_amount(its), volume(its.bytes), *overall, clock(its.elapsed)])
 
 
@@ -275,17 +276,6 @@ def _share(its: Figures) -> float | None:
 
 def _left(its: Figures) -> list[str]:
     return [f"{clock(math.ceil(its.left))} left"] if its.left is not None else []
-
-
-def rate(lines: float) -> str:
-    return f"{lines:,.0f}/s" if lines >= 100 else f"{lines:.3g}/s"
-
-
-def clock(seconds: float) -> str:
-    """A span as a clock shows it: 0:32, 1:05:09."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def volume(size: float) -> str:
@@ -311,7 +301,7 @@ class Teller:
         self._passed = passed
         self._seen: deque[tuple[float, int]] = deque([(passed.began, 0)])
         self._orders: queue.SimpleQueue[bool] = queue.SimpleQueue()  # may be filled from within a signal's handler
-        self.line = line.Line() if line.possible() and not o.quiet else None
+        self.line = line.Line() if complain.on_screen(2) and not o.quiet else None
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 

@@ -86,17 +86,14 @@ class Spent(NamedTuple):
     reasoning: int = 0
     cost: float | None = 0.0
 
-    def plus(self, usage: Usage | None, cost: float | None) -> Spent:
-        total = added((self.cost, cost))
-        if usage is None:
-            return self._replace(calls=self.calls + 1, cost=total)
+    def plus(self, other: Spent) -> Spent:
         return Spent(
-            self.calls + 1,
-            self.input + usage.input,
-            self.output + usage.output,
-            self.cached + usage.cached,
-            self.reasoning + usage.reasoning,
-            total,
+            self.calls + other.calls,
+            self.input + other.input,
+            self.output + other.output,
+            self.cached + other.cached,
+            self.reasoning + other.reasoning,
+            added((self.cost, other.cost)),
         )
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmstream import exposition, histogram
-from llmstream.stages import Spent, Stage
+from llmstream.stages import Stage
+from llmstream.values import Spent
 
 EMPTY = Stage(
     name="tag.done",

@@ -364,7 +364,7 @@ def test_a_terminal_that_can_do_nothing_gets_nothing(term: str | None, monkeypat
         monkeypatch.setenv("TERM", term)
     with terminal() as it:
         drawn = Line(it.fd)
-        assert not line.possible(it.fd)
+        assert not complain.on_screen(it.fd)
         drawn.draw(ONE)
         drawn.clear()
         drawn.finish("end")

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmstream import histogram, page
-from llmstream.stages import Call, Spent, Stage
+from llmstream.stages import Call, Stage
+from llmstream.values import Spent
 
 AT = 1795261230.0  # 21 November 2026, 11:40:30 UTC
 NOW = int(AT // 60)

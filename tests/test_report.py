@@ -41,7 +41,8 @@ from tool import start as started
 
 from llmstream import report
 from llmstream.done import DoneFile, seal
-from llmstream.stages import Seen, Spent, Stage, Stages
+from llmstream.stages import Seen, Stage, Stages
+from llmstream.values import Spent
 
 SOON, AT_LAST = 5.0, 20.0
 

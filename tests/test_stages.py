@@ -21,7 +21,8 @@ from tool import TOP, jsonl, lines, run
 from llmstream import histogram, stages, sums
 from llmstream.complain import Stop
 from llmstream.done import DoneFile, key_of, seal
-from llmstream.stages import Call, Seen, Spent, Stage, Stages
+from llmstream.stages import Call, Seen, Stage, Stages
+from llmstream.values import Spent
 
 # Later Pythons warn of a fork where there are threads: the runner of these tests has some, llm-progress has none.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")

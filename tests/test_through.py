@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tool import command, environment, run, start
 
-from llmstream import through
+from llmstream import line, through
 from llmstream.through import Figures, Passed, figures, records_in
 
 AT_LAST = 30.0  # what hangs is a failure
@@ -514,7 +514,7 @@ CLOCKS = [(0, "0:00"), (59.9, "0:59"), (60, "1:00"), (3599, "59:59"), (3600, "1:
 
 @pytest.mark.parametrize(("seconds", "said"), CLOCKS)
 def test_a_span_as_a_clock_shows_it(seconds: float, said: str) -> None:
-    assert through.clock(seconds) == said
+    assert line.clock(seconds) == said
 
 
 VOLUMES = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_940, "999.9 kB"), (999_999, "1.0 MB")]
@@ -530,4 +530,4 @@ def test_volumes(size: int, said: str) -> None:
     ("pace", "said"), [(0, "0/s"), (0.0123, "0.0123/s"), (1.5, "1.5/s"), (98.76, "98.8/s"), (123456.7, "123,457/s")]
 )
 def test_paces(pace: float, said: str) -> None:
-    assert through.rate(pace) == said
+    assert line.pace(pace) == said
