@@ -25,6 +25,8 @@ _HEAD = b'{"key":"'
 _CRC = b',"crc":"'
 _TAIL = len(_CRC + b'00000000"}')
 SHOWN = 10  # damaged lines that get a warning of their own; after that they are counted
+SYNC_EVERY = 0.01  # seconds from one fdatasync to the next: what is written meanwhile shares it
+LINE, BLOCK = 4 << 10, 128 << 10  # bytes read at once: for a line anywhere, for one near that before it
 
 
 class DiskFailed(Exception):
@@ -61,7 +63,7 @@ def _key_by_hand(line: bytes) -> bytes | None:
 
 def _fields(line: bytes) -> dict[str, Any] | None:
     try:
-        data = exact.loads(line)
+        data = exact.loads_quickly(line)
     except ValueError:
         return None
     return data if isinstance(data, dict) else None
@@ -221,6 +223,7 @@ class DoneFile:
         self.path = path
         self.index = Index()
         self.fd = _open(path)
+        self._block, self._block_at = b"", 0  # what was read last, and from where: a line never changes
         self._damaged = 0
         try:
             self._recover()
@@ -230,6 +233,8 @@ class DoneFile:
         self._broken: str | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: list[asyncio.Future[None]] = []
+        self._synced_at = 0.0  # by the loop's clock
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._orders: queue.SimpleQueue[asyncio.AbstractEventLoop] | None = None
 
     def _recover(self) -> None:
@@ -272,6 +277,7 @@ class DoneFile:
         if key_of(line.rstrip()) is None:
             kept = self._set_aside(line)
             os.ftruncate(self.fd, place)
+            self._block = b""
             warn(f"{self.path}:{number}: the last line was torn; {kept}")
         else:
             os.write(self.fd, b"\n")
@@ -304,10 +310,23 @@ class DoneFile:
         return _fields(line) if key_of(line) == key.encode() else None
 
     def _line(self, place: int) -> bytes:
-        size = 4096
-        while b"\n" not in (data := os.pread(self.fd, size, place)) and len(data) == size:
+        at = place - self._block_at
+        end = self._block.find(b"\n", at) if at >= 0 else -1
+        if end < 0:
+            self._read_block(place, near=-BLOCK < at < 2 * BLOCK)
+            at = place - self._block_at
+            end = self._block.find(b"\n", at)
+        return self._block[at : end if end >= 0 else None].rstrip()
+
+    def _read_block(self, place: int, *, near: bool) -> None:
+        """Read the line at a place, and where the one before was near also what is around it: a replay asks for
+        the lines about as they stand in the file."""
+        start, size = (max(0, place - BLOCK // 4), BLOCK) if near else (place, LINE)
+        while True:
+            self._block, self._block_at = os.pread(self.fd, size, start), start
+            if self._block.find(b"\n", place - start) >= 0 or len(self._block) < size:
+                return
             size *= 4
-        return data.partition(b"\n")[0].rstrip()
 
     # -- append
 
@@ -337,25 +356,23 @@ class DoneFile:
         return DiskFailed(reason)
 
     async def synced(self) -> None:
-        """Wait until all that has been written is on disk. Whoever comes during one fdatasync shares the next."""
+        """Wait until all that has been written is on disk. Whoever comes before a fdatasync begins shares it."""
         if self._broken:
             raise DiskFailed(self._broken)
-        import asyncio
-
-        waiter = asyncio.get_running_loop().create_future()
+        loop = self._loop = self._loop or _running_loop()
+        waiter = loop.create_future()
         self._waiting.append(waiter)
-        if not self._syncing:
-            self._sync()
+        if len(self._waiting) == 1 and not self._syncing:
+            loop.call_at(self._synced_at + SYNC_EVERY, self._sync)
         await waiter
 
     def _sync(self) -> None:
-        import asyncio
-
         if self._orders is None:
             self._orders = queue.SimpleQueue()
             threading.Thread(target=self._syncer, args=(self._orders,), daemon=True).start()
         self._syncing, self._waiting = self._waiting, []
-        self._orders.put(asyncio.get_running_loop())
+        assert self._loop is not None  # who waits has set it
+        self._orders.put(self._loop)
 
     def _syncer(self, orders: queue.SimpleQueue[asyncio.AbstractEventLoop]) -> None:
         while True:
@@ -387,5 +404,13 @@ class DoneFile:
             else:
                 waiter.set_result(None)
         self._syncing = []
+        assert self._loop is not None
+        self._synced_at = self._loop.time()
         if self._waiting:
-            self._sync()
+            self._loop.call_at(self._synced_at + SYNC_EVERY, self._sync)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    import asyncio
+
+    return asyncio.get_running_loop()
