@@ -91,6 +91,7 @@ class Output:
         self._on_trouble = on_trouble
         self._loop = asyncio.get_running_loop()
         self._gathered: list[_Part] = []
+        self._busy = False  # a batch is being written, or about to be: what comes meanwhile is the next
         self._size = 0  # bytes gathered or on their way
         self._waiting: list[asyncio.Future[None]] = []
         self._batches: queue.SimpleQueue[list[_Part]] = queue.SimpleQueue()
@@ -102,7 +103,8 @@ class Output:
         self.taken += of
         if self.trouble:
             return
-        if not self._gathered:
+        if not self._busy:
+            self._busy = True
             self._loop.call_soon(self._hand_over)
         self._gathered.append((record, of))
         self._size += len(record)
@@ -140,6 +142,12 @@ class Output:
         self.written += records
         if error:
             self._fail(error)
+        self._busy = bool(self._gathered) and not self.trouble
+        if self._busy:
+            self._hand_over()
+        self._wake()
+
+    def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             if not waiter.done():
@@ -163,7 +171,7 @@ class Output:
         if poll.poll(0):
             self._loop.remove_reader(self._fd)
             self._fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
-            self._wrote(0, 0, None)
+            self._wake()
         elif stat.S_ISSOCK(os.fstat(self._fd).st_mode):
             self._loop.remove_reader(self._fd)  # it sends us something; we only write
 
