@@ -304,11 +304,54 @@ def _proxied(url: str) -> bool:
     return not any(name in ("*", host) or host.endswith(f".{name.removeprefix('.')}") for name in spared)
 
 
+class _Deadline:
+    """The time that a call may take, to the point: what asyncio.timeout does, with one timer for all calls.
+
+    All may take equally long, so the one that began first is the next to be late.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._calls: dict[asyncio.Task[Any], tuple[float, int]] = {}  # when, and how often it was cancelled before
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # a call is made by one
+        at = self._loop.time() + self._seconds
+        self._calls[task] = at, task.cancelling()
+        if self._timer is None:
+            self._timer = self._loop.call_at(at, self._ring)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        before = self._calls.pop(task)[1]
+        if task in self._late:
+            self._late.remove(task)
+            if task.uncancel() <= before and kind is asyncio.CancelledError:
+                raise TimeoutError
+
+    def _ring(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for task, (at, _) in self._calls.items():
+            if at > now:
+                self._timer = self._loop.call_at(at, self._ring)
+                break
+            if task not in self._late:
+                self._late.add(task)
+                task.cancel()
+
+
 def _direct(plain: _Plain, timeout: float, sent: Callable[..., Sent]) -> Endpoint:
     """Our own session."""
     import aiohttp
 
     base, as_json = plain.base, partial(aiohttp.BytesPayload, content_type="application/json")
+    deadline = _Deadline(timeout)
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60, ssl=_trust(base)),
         headers=plain.headers,
@@ -318,11 +361,9 @@ def _direct(plain: _Plain, timeout: float, sent: Callable[..., Sent]) -> Endpoin
 
     async def send(method: str, path: str, **more: Any) -> Sent | Trouble:
         try:
-            async with (
-                asyncio.timeout(timeout),
-                session.request(method, base + path, allow_redirects=False, **more) as reply,
-            ):
-                return sent(reply.status, reply.headers, await reply.read())
+            with deadline:
+                async with session.request(method, base + path, allow_redirects=False, **more) as reply:
+                    return sent(reply.status, reply.headers, await reply.read())
         except TimeoutError as error:
             return _late(base, timeout, connecting=isinstance(error, aiohttp.ConnectionTimeoutError))
         except aiohttp.ClientConnectorCertificateError as error:
@@ -403,7 +444,7 @@ def _through_package(account: Account, timeout: float) -> Endpoint:
     import httpx2
     import openai
 
-    client = _client(account, timeout)
+    client, deadline = _client(account, timeout), _Deadline(timeout)
     named = {**client.auth_headers, **client.default_headers}
     headers = {name: value for name, value in named.items() if isinstance(value, str)}
     _check_headers(headers)
@@ -411,7 +452,7 @@ def _through_package(account: Account, timeout: float) -> Endpoint:
 
     async def send(call: Callable[[], Awaitable[httpx2.Response]]) -> Sent | Trouble:
         try:
-            async with asyncio.timeout(timeout):
+            with deadline:
                 reply = await call()
                 return sent(reply.status_code, reply.headers, reply.content)
         except openai.APIStatusError as error:
