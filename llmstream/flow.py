@@ -162,9 +162,7 @@ class _Flow:
     async def _everything(self) -> None:
         jobs = self.options.jobs
         workers = max(2, UNDER_WAY * jobs // self.work.at_once)
-        stage = _pypeln().map(self._finish, self._jobs(), workers=workers, maxsize=jobs)
-        async for turn, outcome in stage:
-            await self._deliver(turn, outcome)
+        await _pypeln().each(self._finish, self._jobs(), workers=workers, maxsize=jobs)
         await self.out.flush()
         await self.ask.close()
 
@@ -182,7 +180,7 @@ class _Flow:
             with contextlib.suppress(TimeoutError):  # of a stdout that nobody reads
                 async with asyncio.timeout(LAST_WORDS):
                     for outcome in self._order.all_held() if self._order else []:
-                        await self._emit(outcome)
+                        self._emit(outcome)
                     await self.out.flush()
 
     # -- in
@@ -195,7 +193,6 @@ class _Flow:
                 if self._order:
                     await self._order.room(turn)
                 if isinstance(ready, Outcome):
-                    self.counts.answered += ready.of * (ready.failure is None)
                     await self._deliver(turn, ready)
                     if turn % 64 == 0:
                         await asyncio.sleep(0)  # a long replay must not starve the calls
@@ -259,7 +256,7 @@ class _Flow:
 
     # -- the work
 
-    async def _finish(self, job: tuple[int, Record | BadLine, Any]) -> tuple[int, Outcome]:
+    async def _finish(self, job: tuple[int, Record | BadLine, Any]) -> None:
         """A worker never raises: pypeln would drop its record without a word."""
         turn, source, begun = job
         try:
@@ -270,19 +267,23 @@ class _Flow:
         except Exception as error:  # noqa: BLE001 - see above
             self._bug(error)
             outcome = Outcome(source, failure=Failure("bug", f"a bug: {type(error).__name__}"))
-        self.counts.answered += outcome.of * (outcome.failure is None)
-        return turn, outcome
+        try:
+            await self._deliver(turn, outcome)
+        except Exception as error:  # noqa: BLE001 - see above
+            self._bug(error)
 
     # -- out
 
     async def _deliver(self, turn: int, outcome: Outcome) -> None:
-        if self._order is None:
-            await self._emit(outcome)
-            return
-        for ready in self._order.put(turn, outcome):
-            await self._emit(ready)
+        self.counts.answered += outcome.of * (outcome.failure is None)
+        if self._order:
+            for ready in self._order.put(turn, outcome):
+                self._emit(ready)
+        else:
+            self._emit(outcome)
+        await self.out.room()
 
-    async def _emit(self, outcome: Outcome) -> None:
+    def _emit(self, outcome: Outcome) -> None:
         failure = outcome.failure
         if failure is None:
             if outcome.replayed:
@@ -290,7 +291,6 @@ class _Flow:
             if self.labels and outcome.value:
                 self.labels.add(exact.loads(outcome.value))
             self.out.put(outcome.out, outcome.of)
-            await self.out.room()
         elif failure.type != "stopped":
             self.events.failed(outcome, failure, talkative=self.options.verbose, kept_in=self.options.errors)
             for source in (outcome.source, *outcome.others):
