@@ -19,7 +19,7 @@ _CUT = frozenset(("length", "max_tokens", "model_length", "abort", "error", "ins
 def read(body: bytes) -> Reply | Failure:
     """What a 200 says. Anything may come with a 200."""
     try:
-        data = exact.loads_quickly(body)
+        data = _quickly(body)
     except ValueError:
         if body.lstrip()[:1] in (b"{", b"["):
             return Failure("cut", "the reply was cut short: not whole JSON", 200)
@@ -35,6 +35,13 @@ def read(body: bytes) -> Reply | Failure:
         return Failure(
             "reply", f"an error, with status 200: {said}" if said else "the endpoint's answer has no choices", 200
         )
+
+
+def _quickly(body: bytes) -> Any:
+    try:
+        return exact.loads_quickly(body)
+    except ValueError:
+        return exact.loads_leniently(body)
 
 
 def _reply(data: dict[str, Any], choice: dict[str, Any], message: dict[str, Any]) -> Reply:
@@ -62,17 +69,18 @@ def _usage(told: Any) -> Usage | None:
     if not isinstance(told, dict):
         return None
 
-    def count(where: Any, name: str) -> int:
-        found = where.get(name) if isinstance(where, dict) else None
-        return found if type(found) is int and found >= 0 else 0
-
     usage = Usage(
-        input=count(told, "prompt_tokens"),
-        output=count(told, "completion_tokens"),
-        cached=count(told.get("prompt_tokens_details"), "cached_tokens"),
-        reasoning=count(told.get("completion_tokens_details"), "reasoning_tokens"),
+        _count(told, "prompt_tokens"),
+        _count(told, "completion_tokens"),
+        _count(told.get("prompt_tokens_details"), "cached_tokens"),
+        _count(told.get("completion_tokens_details"), "reasoning_tokens"),
     )
     return usage if max(usage) <= MOST_TOKENS else None
+
+
+def _count(where: Any, name: str) -> int:
+    found = where.get(name) if where and isinstance(where, dict) else None
+    return found if type(found) is int and found >= 0 else 0
 
 
 def paid(body: bytes) -> Reply | None:
@@ -103,7 +111,7 @@ def judge(reply: Reply, check: Check | None) -> bytes | Rejected:
 def value(content: str, check: Check | None) -> bytes | Rejected:
     """The value that the text of an answer stands for: itself, or with a schema the JSON in it."""
     if check is None:
-        return exact.dumps(exact.scrub(content))
+        return exact.dumps_leniently(content)
     try:
         found = exact.loads_leniently(_unfenced(content.strip()).encode(errors="surrogatepass"))
     except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -436,7 +437,12 @@ class _Earlier(NamedTuple):
 
 
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return _written(int(time.time()))
+
+
+@functools.lru_cache(maxsize=1)
+def _written(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
 
 
 def _count(value: Any) -> int:
@@ -449,7 +455,7 @@ def _money(value: Any) -> float | None:
 
 def _answer_of(line: dict[str, Any], value: bytes) -> Answer:
     told = line.get("usage")
-    usage = Usage(**{name: _count(told.get(name)) for name in Usage._fields}) if isinstance(told, dict) else None
+    usage = Usage(*[_count(told.get(name)) for name in Usage._fields]) if isinstance(told, dict) else None
     latency = line.get("latency")
     return Answer(
         value=value,

@@ -125,11 +125,8 @@ def loads_leniently(raw: bytes) -> Any:
 
 
 def loads_quickly(raw: bytes) -> Any:
-    """The same where nobody looks at the numbers."""
-    try:
-        return orjson.loads(raw)
-    except ValueError:
-        return loads_leniently(raw)
+    """The value of a JSON text of which nobody looks at the numbers; ValueError says why it is none."""
+    return orjson.loads(raw)
 
 
 def scrub(value: Any) -> Any:
@@ -152,6 +149,14 @@ def _as_written(value: Any) -> orjson.Fragment:
 def dumps(value: Any) -> bytes:
     """JSON on one line; TypeError for what is none."""
     return orjson.dumps(value, default=_as_written, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+
+
+def dumps_leniently(value: Any) -> bytes:
+    """The same, with U+FFFD for each half of a surrogate pair."""
+    try:
+        return dumps(value)
+    except TypeError:
+        return dumps(scrub(value))
 
 
 def pretty(value: Any) -> bytes:

@@ -32,7 +32,7 @@ class Limits:
         self.on_stop: list[Callable[[], None]] = []
         self.on_pause: list[Callable[[float], None]] = []  # told for how long
         self.on_width: list[Callable[[int, int], None]] = []  # told the new one and the one before
-        self._width = jobs
+        self.width = jobs  # how many calls may be in flight: fewer while more than a tenth of them fail
         self._now = now
         self._busy = 0
         self._begun: deque[asyncio.Future[bool]] = deque()  # wait for a further try; served first
@@ -85,11 +85,6 @@ class Limits:
             self._silent_since, self._fresh_failures = None, 0
 
     @property
-    def width(self) -> int:
-        """How many calls may be in flight: fewer while more than a tenth of them fail."""
-        return self.jobs if self._health > 0.9 else max(1, int(self.jobs * self._health))
-
-    @property
     def closed_for(self) -> float:
         """Seconds until somebody may call again."""
         return max(0.0, self._not_before - self._now())
@@ -97,9 +92,9 @@ class Limits:
     def _weigh(self, step: float) -> None:
         """The endpoint answered, or did not: its health, and so the number of calls, goes up or down."""
         self._health += step * self._step
-        width = self.width
-        if width != self._width:
-            before, self._width = self._width, width
+        width = self.jobs if self._health > 0.9 else max(1, int(self.jobs * self._health))
+        if width != self.width:
+            before, self.width = self.width, width
             for tell in self.on_width:
                 tell(width, before)
 

@@ -48,8 +48,8 @@ class Log:
 
     def put(self, level: str, event: str, message: str, fields: dict[str, Any]) -> None:
         """Another event."""
-        head = self._head % (level.encode(), _json(message), event.encode())
-        line = b'{"timestamp":"%b%b%b\n' % (self._now(), head, _json({"run": self._run, **fields})[1:])
+        head = self._head % (level.encode(), exact.dumps_leniently(message), event.encode())
+        line = b'{"timestamp":"%b%b%b\n' % (self._now(), head, exact.dumps_leniently({"run": self._run, **fields})[1:])
         self._write(records.for_terminal(line) if _UNSEEN.search(line) else line)
 
     def close(self) -> None:
@@ -108,13 +108,6 @@ class Log:
                     warn(f"cannot write log {self._path}: {why(error)}; going on without it")
                 return
             self._waiting -= len(line)
-
-
-def _json(value: Any) -> bytes:
-    try:
-        return exact.dumps(value)
-    except TypeError:  # half a surrogate pair in what an endpoint said
-        return exact.dumps(exact.scrub(value))
 
 
 def options(o: SimpleNamespace) -> dict[str, Any]:

@@ -52,20 +52,16 @@ class Place:
         return answer.value
 
     def _spliced(self, record: Record, answer: Answer, more: tuple[Told, ...]) -> bytes | None:
-        self._tell_replaced(record)
-        if self._output:
-            record = records.with_value(record, self._output, answer.value)
-        elif answer.value.startswith(b"{"):
-            record = records.merge(record, answer.value)
-        else:
-            return None
         if self._meta:
             more = ((self._meta, exact.dumps(told(answer))), *more)
-        for path, value in more:
-            record = records.with_value(record, path, value)
-        return record.line
+        if self._output:
+            self._tell_replaced(record)
+            return records.put_each(record, ((self._output, answer.value), *more))
+        if answer.value.startswith(b"{"):
+            return records.put_each(records.merge(record, answer.value), more)
+        return None
 
     def _tell_replaced(self, record: Record) -> None:
-        if self._output and not self._replaced_told and records.holds(record.data, self._output):
+        if not self._replaced_told and records.holds(record.data, self._output):
             self._replaced_told = True
             warn(f"{record.where}: the record has a field {'.'.join(self._output)} already; it is replaced")

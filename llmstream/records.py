@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llmstream import exact
@@ -189,9 +189,16 @@ def put(record: Record, path: tuple[str, ...], value: bytes) -> bytes:
     return _put(record.line.decode(), path, value.decode()).encode()
 
 
+def put_each(record: Record, places: Sequence[tuple[tuple[str, ...], bytes]]) -> bytes:
+    """The same for several paths, each with a value of its own."""
+    for path, value in places[:-1]:
+        record = with_value(record, path, value)
+    return put(record, *places[-1]) if places else record.line
+
+
 def with_value(record: Record, path: tuple[str, ...], value: bytes) -> Record:
     """The record with a value at a path. Of its data only the names of the fields are kept up: put looks for these."""
-    return record._replace(line=put(record, path, value), data={**record.data, path[0]: None})
+    return Record(put(record, path, value), {**record.data, path[0]: None}, record.where)
 
 
 def merge(record: Record, answer: bytes) -> Record:

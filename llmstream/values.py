@@ -93,7 +93,7 @@ class Spent(NamedTuple):
             self.output + other.output,
             self.cached + other.cached,
             self.reasoning + other.reasoning,
-            added((self.cost, other.cost)),
+            None if self.cost is None or other.cost is None else round(self.cost + other.cost, 12),
         )
 
 
@@ -126,7 +126,12 @@ def told_usage(usage: Usage | None) -> dict[str, int] | None:
     """Usage for people and programs: without what is nought."""
     if usage is None:
         return None
-    return {name: count for name, count in usage._asdict().items() if count or name in ("input", "output")}
+    told = {"input": usage.input, "output": usage.output}
+    if usage.cached:
+        told["cached"] = usage.cached
+    if usage.reasoning:
+        told["reasoning"] = usage.reasoning
+    return told
 
 
 def told(answer: Answer) -> dict[str, Any]:
