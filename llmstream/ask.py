@@ -454,19 +454,18 @@ def _money(value: Any) -> float | None:
 
 
 def _answer_of(line: dict[str, Any], value: bytes) -> Answer:
-    told = line.get("usage")
-    usage = Usage(*[_count(told.get(name)) for name in Usage._fields]) if isinstance(told, dict) else None
-    latency = line.get("latency")
-    return Answer(
-        value=value,
-        content=line["answer"],
-        model=str(line.get("model") or ""),
-        usage=usage,
-        latency=latency if isinstance(latency, (int, float)) else 0.0,
-        attempts=_count(line.get("attempts")),
-        cost=_money(line.get("cost")),
-        replayed=True,
-    )
+    get = line.get
+    latency, model = get("latency"), str(get("model") or "")
+    seconds = latency if isinstance(latency, (int, float)) else 0.0
+    attempts, cost = _count(get("attempts")), _money(get("cost"))
+    return Answer(value, line["answer"], model, _usage(get("usage")), seconds, attempts, cost, replayed=True)
+
+
+def _usage(told: Any) -> Usage | None:
+    if not isinstance(told, dict):
+        return None
+    get = told.get
+    return Usage(_count(get("input")), _count(get("output")), _count(get("cached")), _count(get("reasoning")))
 
 
 def _result(state: tenacity.RetryCallState) -> Any:

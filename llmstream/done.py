@@ -10,9 +10,11 @@ import fcntl
 import os
 import queue
 import stat
+import sys
 import threading
 import zlib
 from array import array
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmstream import exact
@@ -52,6 +54,16 @@ def key_of(line: bytes) -> bytes | None:
     return _key_by_hand(line)
 
 
+def sealed(lines: Sequence[bytes]) -> bool:
+    """Are all these lines as seal() makes them, without their newlines? A third of the time that key_of() takes."""
+    crc32, tail = zlib.crc32, -_TAIL
+    sums = array("I", [crc32(line[:tail]) for line in lines])
+    if sys.byteorder == "little":
+        sums.byteswap()
+    wanted = sums.tobytes().hex("|", 4).replace("|", '"},"crc":"')
+    return b"".join([line[tail:] for line in lines]) == b',"crc":"%b"}' % wanted.encode()
+
+
 def _key_by_hand(line: bytes) -> bytes | None:
     """The same for a line that somebody wrote or mended: any layout, but a checksum only where it can be checked."""
     data = _fields(line)
@@ -88,6 +100,7 @@ class Index:
 
     SLOTS = 1 << 20
     COUNT_BITS = 24
+    MOST = (1 << COUNT_BITS) - 1  # that can be counted
 
     def __init__(self) -> None:
         self._tables = [self._table()]
@@ -95,52 +108,49 @@ class Index:
         self.keys = 0  # that have a line
 
     def find(self, key: bytes) -> int | None:
-        table, at = self._slot(self._hash(key))
-        place = table[at + 1] >> self.COUNT_BITS if table[at] else 0
+        table, at, _ = self._slot(key)
+        place = table[at + 1] >> self.COUNT_BITS
         return place - 1 if place else None
 
     def put(self, key: bytes, place: int) -> None:
-        table, at = self._claim(self._hash(key))
-        seen = table[at + 1] & ((1 << self.COUNT_BITS) - 1)
-        self.keys += not table[at + 1] >> self.COUNT_BITS
-        table[at + 1] = (place + 1) << self.COUNT_BITS | seen
+        table, at = self._claim(key)
+        before = table[at + 1]
+        self.keys += not before >> self.COUNT_BITS
+        table[at + 1] = (place + 1) << self.COUNT_BITS | before & self.MOST
 
     def count(self, key: bytes) -> int:
         """How often this key was counted before."""
-        table, at = self._claim(self._hash(key))
-        seen: int = table[at + 1] & ((1 << self.COUNT_BITS) - 1)
-        if seen == (1 << self.COUNT_BITS) - 1:
+        table, at = self._claim(key)
+        seen: int = table[at + 1] & self.MOST
+        if seen == self.MOST:
             raise OverflowError("one request came up 16 million times in one run")
         table[at + 1] += 1
         return seen
-
-    @staticmethod
-    def _hash(key: bytes) -> int:
-        return hash(key) & 0xFFFF_FFFF_FFFF_FFFF or 1
 
     @classmethod
     def _table(cls) -> array[int]:
         return array("Q", [0]) * (2 * cls.SLOTS)
 
-    def _slot(self, tag: int) -> tuple[array[int], int]:
-        """The slot that holds a tag, or the free one of the last table where it would go."""
+    def _slot(self, key: bytes) -> tuple[array[int], int, int]:
+        """The slot that holds a key's tag, or the free one of the last table where it would go; and the tag."""
+        tag = hash(key) & 0xFFFF_FFFF_FFFF_FFFF or 1
         mask = 2 * self.SLOTS - 1
         table, at = self._tables[0], 0
         for table in self._tables:
             at = (tag << 1) & mask
-            while table[at] not in (tag, 0):
+            while (found := table[at]) and found != tag:
                 at = (at + 2) & mask
-            if table[at]:
+            if found:
                 break
-        return table, at
+        return table, at, tag
 
-    def _claim(self, tag: int) -> tuple[array[int], int]:
-        table, at = self._slot(tag)
+    def _claim(self, key: bytes) -> tuple[array[int], int]:
+        table, at, tag = self._slot(key)
         if not table[at]:
             if not self._room:
                 self._tables.append(self._table())
                 self._room = self.SLOTS // 2
-                table, at = self._slot(tag)
+                table, at, _ = self._slot(key)
             self._room -= 1
             table[at] = tag
         return table, at
@@ -239,17 +249,28 @@ class DoneFile:
 
     def _recover(self) -> None:
         """Read the file once; leave it ending with a whole line, and on disk."""
-        place = 0
+        place, number = 0, 1
         with open(self.fd, "rb", buffering=1 << 20, closefd=False) as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    self._mend_tail(line, place, number)
-                    break
-                self._note(line.rstrip(), place, number)
-                place += len(line)
+            while lines := file.readlines(1 << 20):
+                torn = b"" if lines[-1].endswith(b"\n") else lines.pop()
+                self._note_all(lines, place, number)
+                place, number = place + sum(map(len, lines)), number + len(lines)
+                if torn:
+                    self._mend_tail(torn, place, number)
         if self._damaged > SHOWN:
             warn(f"ignoring {self._damaged - SHOWN} further damaged lines of {self.path}")
         os.fdatasync(self.fd)  # a run that was killed may have left lines that are not, and a replay prints them
+
+    def _note_all(self, lines: Sequence[bytes], place: int, number: int) -> None:
+        """Lines that follow one another, most often as we wrote them, and none of them rejected."""
+        bare = [line.rstrip() for line in lines]
+        ours = not any(b'"rejected"' in line or not line.startswith(_HEAD) for line in bare) and sealed(bare)
+        for nth, (line, whole) in enumerate(zip(bare, lines, strict=True), number):
+            if ours:
+                self.index.put(line[len(_HEAD) : line.index(b'"', len(_HEAD))], place)
+            else:
+                self._note(line, place, nth)
+            place += len(whole)
 
     def _note(self, line: bytes, place: int, number: int) -> None:
         key = key_of(line)

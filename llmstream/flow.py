@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import types
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
@@ -34,6 +34,7 @@ UNDER_WAY = 4  # calls for each slot: who waits for a further try holds none
 WINDOW = 32 << 20  # bytes that -k may hold back, and
 WINDOW_RECORDS = 16  # records for each slot that it may always hold back
 LAST_WORDS = 1.0  # seconds for what is held back to go out when the drain has ended
+BREATH = 256  # records of a long replay, then the calls get their turn
 OVERHEAD = 400  # bytes that a held outcome costs beside its own
 
 
@@ -189,32 +190,39 @@ class _Flow:
         """The records that have to be asked. The others go straight to the output."""
         turn = 0
         try:
-            async for source, ready in self._ready():
-                if self._order:
-                    await self._order.room(turn)
-                if isinstance(ready, Outcome):
-                    await self._deliver(turn, ready)
-                    if turn % 64 == 0:
-                        await asyncio.sleep(0)  # a long replay must not starve the calls
-                else:
-                    yield turn, source, ready
-                turn += 1
+            async for batch in self._batches():
+                for source, ready in batch:
+                    if self._order:
+                        await self._order.room(turn)
+                    if isinstance(ready, Outcome):
+                        await self._deliver(turn, ready)
+                        if turn % BREATH == 0:
+                            await asyncio.sleep(0)
+                    else:
+                        yield turn, source, ready
+                    turn += 1
         except Stop as reason:
             self.limits.stop(reason)
         except Exception as error:  # noqa: BLE001 - pypeln would wrap it; it is told in our own way
             self._bug(error)
 
-    async def _ready(self) -> AsyncIterator[tuple[Record | BadLine, Any]]:
+    async def _batches(self) -> AsyncIterator[Iterator[tuple[Record | BadLine, Any]]]:
         """What the tool makes of the records: outcomes and jobs, each with the record that brought it."""
-        source: Record | BadLine = BadLine(b"", "the end of the input", "")
-        async for source in self._records():
+        last: Record | BadLine = BadLine(b"", "the end of the input", "")
+        async for sources in self._records():
+            if sources:
+                last = sources[-1]
+                yield self._taken(sources)
+        if not self.limits.stopped:
+            yield ((last, ready) for ready in self.work.rest())
+
+    def _taken(self, sources: Sequence[Record | BadLine]) -> Iterator[tuple[Record | BadLine, Any]]:
+        """One record is taken when those before it are on their way."""
+        for source in sources:
             if self.limits.stopped:
                 return
             self.counts.read += 1
             for ready in self._take(source):
-                yield source, ready
-        if not self.limits.stopped:
-            for ready in self.work.rest():
                 yield source, ready
 
     def _take(self, source: Record | BadLine) -> Iterable[Any]:
@@ -225,16 +233,15 @@ class _Flow:
             warn(f"{source.where}: a field stands twice in one object; the last one counts")
         return self.work.take(source)
 
-    async def _records(self) -> AsyncIterator[Record | BadLine]:
+    async def _records(self) -> AsyncIterator[Sequence[Record | BadLine]]:
+        """The records of all files, as many at once as a read brought."""
         for name in self.settings.files:
             make = self.settings.source
             source = make(name) if make else records.Source(name, raw_text=self.options.raw_input)
             async for chunk in self._chunks(name):
-                for record in source.feed(chunk):
-                    yield record
+                yield source.feed(chunk)
             if not self.limits.stopped:
-                for record in source.end():
-                    yield record
+                yield source.end()
 
     async def _chunks(self, name: str) -> AsyncIterator[bytes]:
         fd: int | None = 0
@@ -281,7 +288,8 @@ class _Flow:
                 self._emit(ready)
         else:
             self._emit(outcome)
-        await self.out.room()
+        if self.out.full:
+            await self.out.room()
 
     def _emit(self, outcome: Outcome) -> None:
         failure = outcome.failure

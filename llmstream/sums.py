@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import sys
-import zlib
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +21,6 @@ LONGEST_LABEL = 60
 MOST_FIELDS = 100  # in which labels are looked for
 MOST_DURATIONS = 20_000  # different ones
 MOST_KINDS = 50  # of failures
-_TAIL = len(b',"crc":"00000000"}')
 
 Line = dict[str, Any]
 
@@ -327,23 +324,13 @@ def moment(text: Any) -> float | None:
 def answers(lines: Sequence[bytes]) -> tuple[list[Line], int]:
     """The fields of lines that are whole, and the number of damaged ones."""
     try:
-        found = orjson.loads(b"[%b]" % b",".join(lines))
-        if len(found) == len(lines) and "".join(map(itemgetter("crc"), found)) == _checksums(lines):
-            return found, 0
-    except (ValueError, KeyError, TypeError):
+        if done.sealed(lines):
+            return orjson.loads(b"[%b]" % b",".join(lines)), 0
+    except ValueError:
         pass
     whole = [line.rstrip() for line in lines if line.strip()]
     found = [fields for line in whole if (fields := _by_hand(line))]
     return found, len(whole) - len(found)
-
-
-def _checksums(lines: Sequence[bytes]) -> str:
-    """The checksums that the lines should have, one behind the other."""
-    crc32, tail = zlib.crc32, -_TAIL
-    sums = array("I", [crc32(line[:tail]) for line in lines])
-    if sys.byteorder == "little":
-        sums.byteswap()
-    return sums.tobytes().hex()
 
 
 def _by_hand(line: bytes) -> Line | None:

@@ -23,7 +23,7 @@ from tool import TOP
 
 from llmstream import done
 from llmstream.complain import Stop
-from llmstream.done import DiskFailed, DoneFile, Index, key_of, seal
+from llmstream.done import DiskFailed, DoneFile, Index, key_of, seal, sealed
 
 
 def fields(number: int, **more: Any) -> dict[str, Any]:
@@ -302,6 +302,29 @@ def test_the_last_line_counts_but_rejected_never_hides_accepted(
 @given(st.binary(max_size=200) | st.binary(max_size=30).map(lambda more: ONE[:-1] + more))
 def test_any_line_has_a_key_or_none(line: bytes) -> None:
     assert key_of(line) in (None, KEY.encode())
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.binary(max_size=12))
+def test_lines_are_sealed_as_one_by_one(place: int, other: bytes) -> None:
+    lines = (WHOLE[:place] + other + WHOLE[place + len(other) :]).splitlines()
+    assert not sealed(lines) or all(key_of(line) for line in lines)
+    assert sealed(lines) == (other == WHOLE[place : place + len(other)])
+
+
+def test_many_lines_with_one_that_is_not_as_we_write_them(tmp_path: Path, warnings: list[str]) -> None:
+    lines = [seal(fields(number, answer="x" * 300)) for number in range(10_000)]  # more than are read at once
+    for odd, usable in (
+        (b"{}\n", 9_999),
+        (lines[5000].replace(b"x", b"y", 1), 9_999),
+        (lines[5000][:-1] + b" \r\n", 10_000),
+    ):
+        some = [*lines[:5000], odd, *lines[5001:]]
+        with opened(written(tmp_path / "x.done", b"".join(some))) as it:
+            assert it.usable == usable
+            assert all(it.find(f"{number:032x}") for number in range(10_000) if number != 5000)
+        assert len(warnings) == 10_000 - usable
+        assert all(":5001: " in told for told in warnings)
+        warnings.clear()
 
 
 # -- opening ----------------------------------------------------------------------------------------------
@@ -683,7 +706,7 @@ def test_the_index_is_a_dict(todo: list[tuple[str, int, int]]) -> None:
 def test_equal_hashes_cost_a_call_and_never_give_a_wrong_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Index, "_hash", staticmethod(lambda _: 7))
+    monkeypatch.setattr(done, "hash", lambda _: 7, raising=False)
     with opened(written(tmp_path / "x.done", WHOLE)) as it:
         assert answers(it) == [None] * 4 + [FIVE[4]["answer"]]
 
