@@ -62,6 +62,7 @@ class Settings(NamedTuple):
     models: Sequence[str]
     check: Callable[[Any], str | None] | None  # of an answer
     labels: Labels | None  # to be counted in the answers
+    load: Callable[[], None]  # what calls will want
     connect: Callable[[], Any]  # opens the way to the endpoint, at the first call
     prices: Prices
     source: Callable[[str], Reader] | None = None  # reads a file; without one, records a line each
@@ -77,8 +78,9 @@ def run(settings: Settings, work: Callable[[Ask], Work]) -> int:
     errors = files.Errors(o.errors, inputs) if o.errors else None
     events = Events(log.Log(o.log, inputs) if o.log else None)
     told = summary.File(o.summary, inputs) if o.summary else None
-    if not (done and done.usable):
-        settings.prices.start()  # there will be calls
+    if not (done and done.usable) and not o.offline:  # there will be calls
+        settings.prices.start()
+        settings.load()  # a stage of a pipe has nothing to read yet
     loop = asyncio.new_event_loop()
     gc.set_threshold(50_000, 20, 100)  # thousands of tasks come and go: at the default a third of the time goes here
     flow = _Flow(settings, done, errors, events, loop)
@@ -425,9 +427,10 @@ class _Order:
 
 
 def _pypeln() -> Any:
-    """pypeln.task. Its thread and process parts, not used here, import stopit, which asks setuptools for
-    a module that current ones no longer have; an empty stand-in spares both."""
-    sys.modules.setdefault("stopit", types.ModuleType("stopit"))
+    """pypeln.task. The other parts, not used here, take twice its time to import, and stopit with them, which asks
+    setuptools for a module that current ones no longer have; empty stand-ins spare all that."""
+    for name in ("process", "sync", "thread"):
+        sys.modules.setdefault(f"pypeln.{name}", types.ModuleType(name))
     from pypeln import task
 
     return task

@@ -65,6 +65,7 @@ class Asking(NamedTuple):
 
     check: Callable[[Any], str | None] | None  # of an answer
     labels: labels.Labels | None
+    load: Callable[[], None]
     connect: Callable[[], wire.Endpoint]
     prices: prices.Prices
 
@@ -75,6 +76,7 @@ def asking(
     return Asking(
         shape.check if shape else None,
         labels.of(shape) if shape else None,
+        lambda: wire.load(account) if account else None,
         _connector(o, account),
         pricing(o, account, models),
     )

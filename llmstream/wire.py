@@ -156,6 +156,27 @@ def _key_in(path: str) -> str:
 # -- the way ------------------------------------------------------------------------------------
 
 
+def load(account: Account) -> None:
+    """Import what this account needs: a tenth of a second, or half of one."""
+    if _plain(account, os.environ):
+        _load_aiohttp()
+    else:
+        import openai  # noqa: F401
+
+
+def _load_aiohttp() -> None:
+    """Spare it the certificates that it reads while it is imported, a quarter of the way to the first answer.
+    A connection is given its own (_trust); one that was not would trust nobody."""
+    import ssl
+
+    read = ssl.SSLContext.set_default_verify_paths
+    ssl.SSLContext.set_default_verify_paths = lambda self: None  # type: ignore[method-assign]  # for the import alone
+    try:
+        import aiohttp  # noqa: F401
+    finally:
+        ssl.SSLContext.set_default_verify_paths = read  # type: ignore[method-assign]
+
+
 def connect(account: Account, timeout: float) -> Endpoint:
     """Open the way that this account needs."""
     plain = _plain(account, os.environ)
@@ -348,6 +369,7 @@ class _Deadline:
 
 def _direct(plain: _Plain, timeout: float, sent: Callable[..., Sent]) -> Endpoint:
     """Our own session."""
+    _load_aiohttp()
     import aiohttp
 
     base, as_json = plain.base, partial(aiohttp.BytesPayload, content_type="application/json")

@@ -496,6 +496,26 @@ def test_a_plain_endpoint_needs_no_package(scheme: str, certificate: Path) -> No
     assert not loaded & {"openai", "httpx2", "httpcore2", "pydantic", "anyio"}
 
 
+IMPORTED = """
+import ssl
+from llmstream import wire
+wire.load(wire.Account("https://example.com/v1", "key"))
+from aiohttp import connector
+context = ssl.create_default_context(cafile={file!r})
+context.set_default_verify_paths()
+print(connector._SSL_CONTEXT_VERIFIED.verify_mode.name, len(connector._SSL_CONTEXT_VERIFIED.get_ca_certs()))
+print(len(context.get_ca_certs()))
+"""
+
+
+def test_certificates_that_nobody_uses_are_not_read(certificate: Path) -> None:
+    """While aiohttp is imported: whom it would trust by itself is nobody. Afterwards they are read as ever."""
+    script = IMPORTED.format(file=f"{certificate}.crt")
+    env = environment(SSL_CERT_FILE=f"{certificate}.crt")
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["CERT_REQUIRED", "0", "1"]
+
+
 @pytest.mark.parametrize("how", ["environment", "file", "pipe"])
 def test_a_key_is_stripped(how: str, tmp_path: Path) -> None:
     file = tmp_path / "key"
