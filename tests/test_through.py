@@ -333,7 +333,7 @@ def stuck(process: subprocess.Popen[bytes], reader: int, holds: int) -> bytes:
     os.set_blocking(fd, False)
     sent = b""
     ends = time.monotonic() + AT_LAST
-    while len(sent) - readable(fd) <= readable(reader) or readable(reader) < holds:
+    while readable(reader) < holds or len(sent) - readable(fd) <= holds:
         assert time.monotonic() < ends
         with contextlib.suppress(BlockingIOError):
             part = random.randbytes(4096)
