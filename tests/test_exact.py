@@ -233,7 +233,7 @@ def repeats(text: str) -> bool:
     return any(found)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(OBJECTS)
 def test_repeats_a_key(text: str) -> None:
     assume(not has_huge(text))

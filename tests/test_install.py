@@ -38,7 +38,7 @@ def test_a_fresh_environment_without_setuptools(python: str, tmp_path: Path) -> 
     env = environment() | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     subprocess.run([python, "-m", "venv", tmp_path / "env"], check=True, env=env)
     here = tmp_path / "env" / "bin"
-    subprocess.run([here / "pip", "install", "-q", TOP], check=True, env=env, stdout=subprocess.DEVNULL)
+    subprocess.run([here / "pip", "install", "-q", "--no-compile", TOP], check=True, env=env, stdout=subprocess.DEVNULL)
     subprocess.run([here / "pip", "uninstall", "-q", "-y", "setuptools", "stopit"], check=True, env=env,
                    capture_output=True)  # fmt: skip
     have = subprocess.run([here / "python", "-c", "import setuptools"], capture_output=True, check=False)

@@ -174,7 +174,7 @@ def test_stopped_by_timeout_as_from_cron(desk: Desk) -> None:
     """timeout(1) sends TERM: what is in flight is kept, and the next run goes on."""
     if desk.way == "help":
         pytest.skip("help is over before")
-    result = desk.shell('{ cat in; sleep 6; } | timeout 5 "$@"')
+    result = desk.shell('{ cat in; sleep 4; } | timeout 3 "$@"')
     desk.check(result)
     assert result.returncode == 124
     assert len(lines(result.stdout)) == 40
