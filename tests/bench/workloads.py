@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -301,6 +302,29 @@ def long_prompts(bench: Bench) -> Workload:
     return Workload(f"{count:,} prompts of 16 KB, no latency, 64 in flight", cases, figures)
 
 
+# As the manual shares the work among machines: a shard of the input, and a done-file, for each process.
+SHARDS = """
+split -n l/2 "$1" shard.; shift
+for shard in shard.aa shard.ab; do "$@" -d $shard.done "$PROMPT" $shard > $shard.out & done
+wait
+cat shard.??.out
+"""
+
+
+def shards(bench: Bench) -> Workload:
+    count = bench.size(40_000)
+    one = mapping(bench, "one process", count, 64, "-d", "done")
+    words = [str(bench.records(count)), *command("llm-map", "-j", "32")]
+    script = f"PROMPT={shlex.quote(PROMPT + '{{ text }}')}\n{SHARDS}"
+    two = Case("two, a shard each", [["sh", "-c", script, "sh", *words]], count)
+
+    def figures(found: Mapping[str, Spent]) -> list[Figure]:
+        faster = ratio(found[one.name].wall, found[two.name].wall)
+        return [Figure("as many records a second", faster, "x")]
+
+    return Workload(f"{count:,} records, no latency, 64 in flight, on more than one core", [one, two], figures)
+
+
 def watched(bench: Bench) -> Workload:
     count = bench.size(20_000)
     kinds: dict[str, tuple[list[str], bool]] = {
@@ -337,5 +361,6 @@ WORKLOADS: dict[str, Callable[[Bench], Workload]] = {
     "growth": growth,
     "pipe": pipe,
     "long": long_prompts,
+    "shards": shards,
     "watched": watched,
 }
