@@ -19,7 +19,7 @@ _CUT = frozenset(("length", "max_tokens", "model_length", "abort", "error", "ins
 def read(body: bytes) -> Reply | Failure:
     """What a 200 says. Anything may come with a 200."""
     try:
-        data = _quickly(body)
+        data = _value_of(body)
     except ValueError:
         if body.lstrip()[:1] in (b"{", b"["):
             return Failure("cut", "the reply was cut short: not whole JSON", 200)
@@ -37,7 +37,8 @@ def read(body: bytes) -> Reply | Failure:
         )
 
 
-def _quickly(body: bytes) -> Any:
+def _value_of(body: bytes) -> Any:
+    """What a reply holds, mended where an endpoint put into it what no JSON text may hold."""
     try:
         return exact.loads_quickly(body)
     except ValueError:
