@@ -1006,7 +1006,7 @@ def test_the_rate_is_that_of_the_last_minute(tmp_path: Path) -> None:
         "import sys",
         "from llmstream.done import DoneFile",
         "it = DoneFile(sys.argv[1])",
-        "print()",
+        "print(flush=True)",
         "sys.stdin.read()",
     ]
     path = tmp_path / "x.done"
