@@ -244,7 +244,6 @@ class DoneFile:
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: list[asyncio.Future[None]] = []
         self._synced_at = 0.0  # by the loop's clock
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._orders: queue.SimpleQueue[asyncio.AbstractEventLoop] | None = None
 
     def _recover(self) -> None:
@@ -380,27 +379,28 @@ class DoneFile:
         """Wait until all that has been written is on disk. Whoever comes before a fdatasync begins shares it."""
         if self._broken:
             raise DiskFailed(self._broken)
-        loop = self._loop = self._loop or _running_loop()
+        import asyncio
+
+        loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         self._waiting.append(waiter)
         if len(self._waiting) == 1 and not self._syncing:
-            loop.call_at(self._synced_at + SYNC_EVERY, self._sync)
+            loop.call_at(self._synced_at + SYNC_EVERY, self._sync, loop)
         await waiter
 
-    def _sync(self) -> None:
+    def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._orders is None:
             self._orders = queue.SimpleQueue()
             threading.Thread(target=self._syncer, args=(self._orders,), daemon=True).start()
         self._syncing, self._waiting = self._waiting, []
-        assert self._loop is not None  # who waits has set it
-        self._orders.put(self._loop)
+        self._orders.put(loop)
 
     def _syncer(self, orders: queue.SimpleQueue[asyncio.AbstractEventLoop]) -> None:
         while True:
             loop = orders.get()
             error = self._put_on_disk()
             with contextlib.suppress(RuntimeError):  # the loop is gone: so is whoever waited
-                loop.call_soon_threadsafe(self._after_sync, error)
+                loop.call_soon_threadsafe(self._after_sync, loop, error)
 
     def _put_on_disk(self) -> str | None:
         """Sync the file; what is wrong, if something is."""
@@ -412,7 +412,7 @@ class DoneFile:
             return why(failure)
         return "another file has taken its place"  # an editor's way to save; what we write would be lost
 
-    def _after_sync(self, error: str | None) -> None:
+    def _after_sync(self, loop: asyncio.AbstractEventLoop, error: str | None) -> None:
         if error:  # never tried again: the kernel may have dropped the pages it could not write
             failed = self._breaks(f"cannot sync done-file {self.path}: {error}")
             self._syncing += self._waiting
@@ -425,13 +425,6 @@ class DoneFile:
             else:
                 waiter.set_result(None)
         self._syncing = []
-        assert self._loop is not None
-        self._synced_at = self._loop.time()
+        self._synced_at = loop.time()
         if self._waiting:
-            self._loop.call_at(self._synced_at + SYNC_EVERY, self._sync)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop:
-    import asyncio
-
-    return asyncio.get_running_loop()
+            loop.call_at(self._synced_at + SYNC_EVERY, self._sync, loop)

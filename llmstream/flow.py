@@ -290,8 +290,7 @@ class _Flow:
                 self._emit(ready)
         else:
             self._emit(outcome)
-        if self.out.full:
-            await self.out.room()
+        await self.out.room()
 
     def _emit(self, outcome: Outcome) -> None:
         failure = outcome.failure

@@ -198,7 +198,7 @@ def put_each(record: Record, places: Sequence[tuple[tuple[str, ...], bytes]]) ->
 
 def with_value(record: Record, path: tuple[str, ...], value: bytes) -> Record:
     """The record with a value at a path. Of its data only the names of the fields are kept up: put looks for these."""
-    return Record(put(record, path, value), {**record.data, path[0]: None}, record.where)
+    return record._replace(line=put(record, path, value), data={**record.data, path[0]: None})
 
 
 def merge(record: Record, answer: bytes) -> Record:

@@ -109,11 +109,6 @@ class Output:
         self._gathered.append((record, of))
         self._size += len(record)
 
-    @property
-    def full(self) -> bool:
-        """So full that whoever puts more into it should wait for room()."""
-        return self._size >= ROOM
-
     async def room(self, least: int = ROOM) -> None:
         """Wait until less than so many bytes wait to be written."""
         while self._size >= least and not self.trouble:

@@ -93,7 +93,7 @@ class Spent(NamedTuple):
             self.output + other.output,
             self.cached + other.cached,
             self.reasoning + other.reasoning,
-            None if self.cost is None or other.cost is None else round(self.cost + other.cost, 12),
+            added((self.cost, other.cost)),
         )
 
 
