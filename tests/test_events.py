@@ -6,15 +6,14 @@ import json
 import random
 import signal
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from endpoint import Call, Endpoint, Reply, chat, error
-from tool import jsonl, lines, run, start
+from tool import jsonl, lines, run, start, until
 
 from llmstream import complain, events
 from llmstream.events import Counts, Events
@@ -266,14 +265,6 @@ every_tool = pytest.mark.parametrize("tool", TOOLS)
 QUESTIONS = [*["plain"] * 36, "poison", "plain", "void", "plain"]
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes] | None = None) -> None:
-    end = time.monotonic() + AT_LAST
-    while not condition():
-        assert time.monotonic() < end, "it does not happen"
-        assert process is None or process.poll() is None, "it has ended"
-        time.sleep(0.002)
-
-
 @every_tool
 def test_the_books_agree(tool: str, tmp_path: Path) -> None:
     till = Till(16)
@@ -303,7 +294,7 @@ def test_a_run_that_was_told_to_stop_and_one_more(tool: str, tmp_path: Path) -> 
     with Endpoint(till) as endpoint:
         books = Books(tmp_path, TOOLS[tool], QUESTIONS, endpoint.url)
         process = books.start()
-        wait_for(lambda: len(endpoint.asked) >= 14, process)
+        until(lambda: len(endpoint.asked) >= 14, process)
         process.terminate()
         process.communicate(timeout=AT_LAST)
         assert process.returncode == -signal.SIGTERM
@@ -322,7 +313,7 @@ def test_a_run_that_was_killed_and_one_more(tool: str, tmp_path: Path) -> None:
     with Endpoint(till) as endpoint:
         books = Books(tmp_path, TOOLS[tool], QUESTIONS, endpoint.url)
         process = books.start()
-        wait_for(lambda: len(endpoint.asked) >= 14, process)
+        until(lambda: len(endpoint.asked) >= 14, process)
         process.kill()
         process.communicate(timeout=AT_LAST)
         in_flight = Counter(till.paid) - paid(books.done())
@@ -343,7 +334,7 @@ def test_a_drain_that_is_too_short_says_how_many_calls_it_left(tmp_path: Path) -
     with Endpoint(Reply(hang=True)) as endpoint:
         books = Books(tmp_path, ("llm-map", "--drain", "0.2", "{{ q }}"), ["plain"] * 20, endpoint.url)
         process = books.start()
-        wait_for(lambda: len(endpoint.asked) == 8, process)
+        until(lambda: len(endpoint.asked) == 8, process)
         process.terminate()
         process.communicate(timeout=AT_LAST)
         told = books.summary(1)

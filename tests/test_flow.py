@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from endpoint import Call, Endpoint, Reply, chat, error, says
-from tool import command, environment, jsonl, lines, run, start
+from tool import command, environment, jsonl, lines, run, start, until
 
 SOON = 5.0  # what is promised within a second, on a machine that is busy with other tests
 AT_LAST = 20.0  # what hangs is a failure, not an evening
@@ -42,13 +42,6 @@ def after(delay: Callable[[int], float] | float) -> Callable[[Call], Reply]:
 def asked(endpoint: Endpoint) -> Counter[int]:
     """How often each record was paid for."""
     return Counter(int(call.prompt) for call in endpoint.asked)
-
-
-def until(condition: Callable[[], object], seconds: float = AT_LAST) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.005)
 
 
 def read_some(fd: int, seconds: float = AT_LAST) -> bytes:

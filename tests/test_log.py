@@ -12,14 +12,14 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from endpoint import Call, Endpoint, Reply, chat, error, says
-from tool import command, environment, jsonl, lines, run, start
+from tool import command, environment, jsonl, lines, run, start, until
 
 from llmstream import complain, log
 from llmstream.options import Option
@@ -31,13 +31,6 @@ SECRET = "sk-5e2c0ffee/12+34=="
 
 def records(*names: Any) -> str:
     return jsonl(*({"id": n, "q": str(name)} for n, name in enumerate(names)))
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + AT_LAST
-    while not condition():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.005)
 
 
 def events(path: Path, *types: str) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ from test_stages import (
     summary,
     written,
 )
-from tool import command, environment, lines, run
+from tool import command, environment, lines, run, until
 from tool import start as started
 
 from llmstream import report
@@ -69,13 +69,6 @@ def watching(*words: str | Path, **more: Any) -> Iterator[subprocess.Popen[bytes
             yield process
         finally:
             process.kill()
-
-
-def until(what: Any, seconds: float = AT_LAST) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it never happens"
-        time.sleep(0.01)
 
 
 def next_line(process: subprocess.Popen[bytes]) -> str:

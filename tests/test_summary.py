@@ -8,13 +8,13 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from endpoint import Call, Endpoint, Reply, chat, error, says
-from tool import command, environment, jsonl, lines, run, start
+from tool import command, environment, jsonl, lines, run, start, until
 
 from llmstream import summary
 from llmstream.events import Counts, Events
@@ -26,13 +26,6 @@ AT_LAST = 30.0  # what hangs is a failure
 
 def records(*names: Any) -> str:
     return jsonl(*({"id": n, "q": str(name)} for n, name in enumerate(names)))
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + AT_LAST
-    while not condition():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.005)
 
 
 def read(path: Path) -> dict[str, Any]:

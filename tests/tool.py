@@ -53,6 +53,15 @@ def start(tool: str, *words: str | Path, url: str | None = None, **more: Any) ->
     return subprocess.Popen(command(tool, *words), env=env, **streams, **more)
 
 
+def until(condition: Callable[[], object], process: subprocess.Popen[Any] | None = None, seconds: float = 30) -> None:
+    """Wait for something that a process does while it runs."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it does not happen"
+        assert process is None or process.poll() is None, "it has ended"
+        time.sleep(0.005)
+
+
 def killed_until_done(
     tool: str, *words: str | Path, stdin: str, url: str, asked: Callable[[], int], step: int
 ) -> tuple[bytes, int]:
