@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Collection
 
-from llmstream import exact, files, prompt
+from llmstream import exact, files, named_files, prompt
 from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, brief, why
 from llmstream.values import Failure, Record
 
@@ -35,7 +35,7 @@ class Each:
         except ValueError as error:
             raise Stop(FIX_FIRST, f"cannot use the template of --each: {error}") from None
         self._others = others
-        self._not_ours: set[files.Identity | None] = set()
+        self._not_ours: set[named_files.Identity | None] = set()
         self._written: set[str] = set()
         self._base: int | None = None
         self._temporary = b".llm-merge.%d.tmp" % os.getpid()
@@ -99,7 +99,7 @@ class Each:
     def _open_base(self) -> int:
         folder = self._fixed or "."
         try:
-            self._not_ours = set(map(files.identity, self._others))
+            self._not_ours = set(map(named_files.identity, self._others))
             os.makedirs(folder, exist_ok=True)
             return os.open(folder, _FOLDER)
         except OSError as error:

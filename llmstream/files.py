@@ -6,24 +6,21 @@ import contextlib
 import os
 import select
 import stat
-from collections.abc import Collection
-from itertools import combinations
 from types import SimpleNamespace
 
 from llmstream import complain, records
 from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, why
+from llmstream.named_files import Identity, claim, identity, is_stderr, refuse_shared
 from llmstream.values import BadLine, Failure, Record
 
 CHUNK = 64 << 10
-
-Identity = tuple[int, int]  # what tells a regular file from any other, whatever its name
 
 
 def check(o: SimpleNamespace, names: list[str]) -> set[Identity]:
     """Refuse streams that cannot work; the identities of the regular files that are read."""
     import fcntl
 
-    check_written(o)
+    refuse_shared(o.named_files, names)
     if 1 in o.closed or fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
         raise Stop(CANNOT_WRITE, "cannot write stdout: it is closed")
     inputs = set()
@@ -31,23 +28,7 @@ def check(o: SimpleNamespace, names: list[str]) -> set[Identity]:
         status = _readable(name)
         if stat.S_ISREG(status.st_mode):
             inputs.add((status.st_dev, status.st_ino))
-    if identity(1) in inputs:
-        raise Stop(FIX_FIRST, "cannot write stdout: it is one of the files that are read")
     return inputs
-
-
-def check_written(o: SimpleNamespace) -> None:
-    """No file may be written for two purposes, nor one that is read."""
-    named = [(flag, getattr(o, name, None), flag in _WRITTEN) for name, flag in _NAMED.items()]
-    files = [(flag, path, written) for flag, path, written in named if path and not path.startswith("/dev/")]
-    for (one, path, written), (other, also, too) in combinations(files, 2):
-        if (written or too) and os.path.realpath(path) == os.path.realpath(also):
-            raise Stop(FIX_FIRST, f"cannot use {path} for both {one} and {other}")
-
-
-_NAMED = {"done": "-d", "errors": "-e", "log": "--log", "summary": "--summary", "prompt_file": "-f",
-          "prices": "--prices", "key_file": "--key-file", "criteria": "--criteria"}  # fmt: skip
-_WRITTEN = ("-d", "-e", "--log", "--summary")
 
 
 def _readable(name: str) -> os.stat_result:
@@ -61,14 +42,6 @@ def _readable(name: str) -> os.stat_result:
     except OSError as error:
         raise Stop(FIX_FIRST, f"cannot read {name}: {why(error)}") from None
     return status
-
-
-def identity(file: int | str) -> Identity | None:
-    with contextlib.suppress(OSError):
-        status = os.stat(file)
-        if stat.S_ISREG(status.st_mode):
-            return status.st_dev, status.st_ino
-    return None
 
 
 def size(names: list[str]) -> int | None:
@@ -86,18 +59,12 @@ def size(names: list[str]) -> int | None:
     return total
 
 
-def refuse_same(what: str, file: int | str, inputs: Collection[Identity]) -> None:
-    """A file that we write must be neither an input nor stdout."""
-    mine = identity(file)
-    if mine is not None and (mine in inputs or mine == identity(1)):
-        raise Stop(FIX_FIRST, f"cannot use {what}: it is the input or the output itself")
-
-
-def is_stderr(path: str) -> bool:
-    """Is this, whatever its name, what stderr goes to?"""
-    with contextlib.suppress(OSError):
-        return os.path.samestat(os.stat(path), os.fstat(2))
-    return False
+def open_to_append(path: str) -> int:
+    """Open a file to write at its end. Stderr, whatever its name, is not opened anew: that would have a place of
+    its own, and one would write over the other."""
+    if is_stderr(path):
+        return os.dup(2)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
 
 def replace(name: str | bytes, temporary: str | bytes, data: bytes, folder: int | None = None) -> None:
@@ -126,12 +93,12 @@ def beside(path: str) -> str:
 class Errors:
     """The file that -e names: failed records, each whole as soon as it has failed."""
 
-    def __init__(self, path: str, inputs: Collection[Identity]) -> None:
+    def __init__(self, path: str, taken: set[Identity]) -> None:
         self._path = path
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            refuse_same(f"errors file {path}", self._fd, inputs)
-            if identity(self._fd) is not None:
+            self._fd = open_to_append(path)
+            claim(f"errors file {path}", self._fd, taken)
+            if identity(self._fd) is not None and not is_stderr(self._fd):
                 os.ftruncate(self._fd, 0)
         except OSError as error:
             raise Stop(FIX_FIRST, f"cannot open errors file {path}: {why(error)}") from None

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
-from llmstream import complain, exact, files, log, records, status, summary
+from llmstream import complain, exact, files, log, named_files, records, status, summary
 from llmstream.ask import Ask, Policy
 from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, say, warn, why
 from llmstream.done import DoneFile
@@ -34,6 +34,7 @@ UNDER_WAY = 4  # calls for each slot: who waits for a further try holds none
 WINDOW = 32 << 20  # bytes that -k may hold back, and
 WINDOW_RECORDS = 16  # records for each slot that it may always hold back
 LAST_WORDS = 1.0  # seconds for what is held back to go out when the drain has ended
+SAME_SIGNAL = 0.3  # seconds in which a second signal is the first one again
 BREATH = 256  # records of a long replay, then the calls get their turn
 OVERHEAD = 400  # bytes that a held outcome costs beside its own
 
@@ -71,13 +72,13 @@ class Settings(NamedTuple):
 def run(settings: Settings, work: Callable[[Ask], Work]) -> int:
     """Run a tool over its input; the exit status, unless it dies by a signal."""
     o = settings.options
-    inputs = files.check(o, settings.files)
-    if o.done:
-        files.refuse_same(f"done-file {o.done}", o.done, inputs)
+    taken = files.check(o, settings.files)
     done = DoneFile(o.done) if o.done else None
-    errors = files.Errors(o.errors, inputs) if o.errors else None
-    events = Events(log.Log(o.log, inputs) if o.log else None)
-    told = summary.File(o.summary, inputs) if o.summary else None
+    if done:
+        named_files.claim(f"done-file {o.done}", done.fd, taken)
+    errors = files.Errors(o.errors, taken) if o.errors else None
+    events = Events(log.Log(o.log, taken) if o.log else None)
+    told = summary.File(o.summary) if o.summary else None
     if not (done and done.usable) and not o.offline:  # there will be calls
         settings.prices.start()
         settings.load()  # a stage of a pipe has nothing to read yet
@@ -116,6 +117,7 @@ class _Flow:
         self.limits = Limits(self.options.jobs, time.monotonic)
         self.status = status.Status(complain.tool, events, self._position)
         self.signal: int | None = None
+        self._signalled_at = 0.0
         self._order = _Order(self.options.jobs) if self.options.keep_order else None
         self._repeat_told = False
         self._bytes_read = 0
@@ -327,10 +329,15 @@ class _Flow:
         loop.add_signal_handler(signal.SIGUSR1, self._say_status)
 
     def _signalled(self, number: int) -> None:
+        """Stop, and on a further signal at once. A terminal that closes and timeout(1) both signal twice: what
+        comes right behind the first is the same one."""
+        now = time.monotonic()
         if self.signal not in (None, signal.SIGPIPE):
+            if now - self._signalled_at < SAME_SIGNAL:
+                return
             self.status.clear()
             complain.die_by(number)
-        self.signal = number
+        self.signal, self._signalled_at = number, now
         name = signal.Signals(number).name
         self.limits.stop(Stop(128 + number, f"{name}: finishing what is in flight; the same again stops at once"))
 

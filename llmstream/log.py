@@ -18,10 +18,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from llmstream import complain, exact, files, records
+from llmstream import complain, exact, files, named_files, records
 from llmstream.complain import FIX_FIRST, Stop, warn, why
 
 MOST_WAITING = 32 << 20  # bytes that may wait for a slow reader; what comes then is counted, not kept
+MENDING = 2.0  # seconds that another process may take to mend the file
 LAST_WORDS = 1.0  # seconds that a slow reader has at the end
 _BEGINS = b'{"timestamp":"'  # every event
 _UNSEEN = re.compile(rb"[\x7f\xc2\xe2]")  # where one of these is, there may be a control character that JSON lets be
@@ -30,9 +31,9 @@ _UNSEEN = re.compile(rb"[\x7f\xc2\xe2]")  # where one of these is, there may be 
 class Log:
     """An open log. Nothing that happens to it stops the run."""
 
-    def __init__(self, path: str, inputs: set[files.Identity]) -> None:
+    def __init__(self, path: str, taken: set[named_files.Identity]) -> None:
         self._path = path
-        self._fd = _open(path, inputs)
+        self._fd = _open(path, taken)
         self._run = os.urandom(4).hex()
         self._lost = 0
         self._second, self._stamp = 0, b""
@@ -113,7 +114,8 @@ class Log:
 def options(o: SimpleNamespace) -> dict[str, Any]:
     """What a log tells of the options: those that were given, and no secret among them."""
     given = {name: value for name, value in vars(o).items() if value is not None and value is not False and value != ()}
-    given.pop("closed", None)
+    for ours in ("closed", "named_files"):
+        given.pop(ours, None)
     if "base_url" in given:
         given["base_url"] = _bare(o.base_url)
     if "param" in given:
@@ -139,13 +141,11 @@ def _discreet(value: Any) -> Any:
 _SECRET = re.compile("key|token(?!s)|secret|password|auth|cookie", re.IGNORECASE)
 
 
-def _open(path: str, inputs: set[files.Identity]) -> int:
+def _open(path: str, taken: set[named_files.Identity]) -> int:
     try:
-        stderr = files.is_stderr(path)  # opened anew it would have a place of its own: one would write over the other
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        fd = os.dup(2) if stderr else os.open(path, flags, 0o666)
-        files.refuse_same(f"log {path}", fd, inputs)  # before it is mended
-        if stat.S_ISREG(os.fstat(fd).st_mode) and not stderr:
+        fd = files.open_to_append(path)
+        named_files.claim(f"log {path}", fd, taken)  # before it is mended
+        if stat.S_ISREG(os.fstat(fd).st_mode) and not named_files.is_stderr(fd):
             _mend(fd, path)
     except OSError as error:
         raise Stop(FIX_FIRST, f"cannot open log {path}: {why(error)}") from None
@@ -155,12 +155,20 @@ def _open(path: str, inputs: set[files.Identity]) -> int:
 def _mend(fd: int, path: str) -> None:
     """Take off a last line that a kill cut short; not while others write, whose line it may be.
 
-    Writers hold a shared lock. Whoever gets the exclusive one is alone.
+    Writers hold a shared lock. Whoever gets the exclusive one is alone, and keeps it only to mend: who holds it
+    longer is no writer of a log.
     """
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _cut_to_whole_lines(fd, path)
-    fcntl.flock(fd, fcntl.LOCK_SH)
+    end = time.monotonic() + MENDING
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _cut_to_whole_lines(fd, path)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        if time.monotonic() > end:
+            raise Stop(FIX_FIRST, f"cannot use log {path}: another process has locked it, as if it were its done-file")
+        time.sleep(0.01)
 
 
 def _cut_to_whole_lines(fd: int, path: str) -> None:

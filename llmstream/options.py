@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from llmstream import __version__, complain
 from llmstream.complain import FIX_FIRST, Stop, why
+from llmstream.named_files import OWN, READ, WRITTEN, NamedFile, refuse_shared
 
 
 class Option(NamedTuple):
@@ -25,6 +26,7 @@ class Option(NamedTuple):
     default: Any = None
     many: bool = False  # may be given again; the values become a tuple
     shared: bool = False  # makes sense for every stage of a pipe: LLMSTREAM_... sets it too
+    file: str = ""  # what is done with the file that it names; "@": the file behind an @ is read
 
     @property
     def name(self) -> str:
@@ -33,6 +35,11 @@ class Option(NamedTuple):
     @property
     def flags(self) -> list[str]:
         return [f"--{self.long}", *([f"-{self.short}"] if self.short else [])]
+
+    @property
+    def flag(self) -> str:
+        """How a message calls it."""
+        return f"-{self.short}" if self.short else f"--{self.long}"
 
     @property
     def variable(self) -> str:
@@ -171,6 +178,20 @@ def _unknown(flag: str, known: Mapping[str, Option]) -> Option:
     raise Stop(FIX_FIRST, f"no such option {flag}: {hint}")
 
 
+def named_files(table: Iterable[Option], o: SimpleNamespace) -> list[NamedFile]:
+    """The files that the options name, and what becomes of each."""
+    found = []
+    for option in table:
+        value = getattr(o, option.name) if option.file else None
+        if not value:
+            continue
+        if option.file != "@":
+            found.append(NamedFile(option.flag, value, option.file))
+        elif value.startswith("@"):
+            found.append(NamedFile(option.flag, value[1:], READ))
+    return found
+
+
 # -- --help -----------------------------------------------------------------------------------
 
 
@@ -212,6 +233,8 @@ def command_line(
     if o.version:
         sys.exit(complain.print_out(f"{tool} {__version__}\n", closed))
     o.closed = closed
+    o.named_files = named_files(table, o)
+    refuse_shared(o.named_files)
     complain.quiet = getattr(o, "quiet", False)
     return o, operands
 
@@ -296,25 +319,27 @@ def count_or_share(text: str) -> tuple[float, str]:
 
 # fmt: off
 FOR_MODELS = (
-    Option("prompt-file", "f", "FILE", "read PROMPT from FILE", some),
-    Option("system", "s", "TEXT", "system message, a template like PROMPT; @FILE reads it from FILE"),
+    Option("prompt-file", "f", "FILE", "read PROMPT from FILE", some, file=READ),
+    Option("system", "s", "TEXT", "system message, a template like PROMPT; @FILE reads it from FILE", file="@"),
     Option("model", "m", "NAME", "model; gpt-5.4-mini, or the only one that another endpoint serves", some,
            shared=True),
     Option("base-url", "u", "URL", "endpoint; OPENAI_BASE_URL, else OpenAI", some, shared=True),
-    Option("key-file", "", "FILE", "read the key from FILE; OPENAI_API_KEY", some, shared=True),
+    Option("key-file", "", "FILE", "read the key from FILE; OPENAI_API_KEY", some, shared=True, file=READ),
     Option("param", "P", "NAME=VALUE", "a further field of the request, VALUE being JSON or a string; may be repeated",
            parameter, (), many=True, shared=True),
     Option("schema", "S", "SCHEMA", "structured output: fields as in 'name, age int, tags [str], tone good|bad', "
-           "a JSON Schema, or @FILE", some),
+           "a JSON Schema, or @FILE", some, file="@"),
     Option("output", "o", "FIELD", "where the answer goes; a.b nests, . merges an object into the record",
            field, ("output",)),
     Option("meta", "M", "FIELD", "also put model, usage, cost, latency and attempts there", own_field),
     Option("raw-input", "R", help='each line is text: the record is {"text": line}'),
     Option("raw-output", "r", help="print the answer alone: text as it is, anything else as JSON"),
-    Option("done", "d", "FILE", "the done-file: answers are kept there, and what is there is not asked again", some),
+    Option("done", "d", "FILE", "the done-file: answers are kept there, and what is there is not asked again", some,
+           file=OWN),
     Option("once", help="what was rejected in an earlier run is not asked again", shared=True),
     Option("offline", help="replay only: call nothing", shared=True),
-    Option("errors", "e", "FILE", "failed records, each with what went wrong; can be fed back in", some),
+    Option("errors", "e", "FILE", "failed records, each with what went wrong; can be fed back in", some,
+           file=WRITTEN),
     Option("keep-order", "k", help="print in the order of the input"),
     Option("jobs", "j", "N", "calls in flight", whole(1, 10000), 8, shared=True),
     Option("timeout", "", "SECONDS", "of one call", number(0.001), 60.0, shared=True),
@@ -326,10 +351,11 @@ FOR_MODELS = (
            count_or_share, shared=True),
     Option("max-cost", "", "USD", "stop when this run has spent that; calls in flight may pass it", number(1e-9),
            shared=True),
-    Option("prices", "", "FILE", "prices of models that are not known, or other ones, as JSON", some, shared=True),
+    Option("prices", "", "FILE", "prices of models that are not known, or other ones, as JSON", some, shared=True,
+           file=READ),
     Option("share", help="equal requests are one call (wants -d)"),
-    Option("summary", "", "FILE", "what the run came to, as JSON", some),
-    Option("log", "", "FILE", "add events to FILE, as JSON Lines", some, shared=True),
+    Option("summary", "", "FILE", "what the run came to, as JSON", some, file=WRITTEN),
+    Option("log", "", "FILE", "add events to FILE, as JSON Lines", some, shared=True, file=WRITTEN),
     Option("progress", help="a progress line; on no terminal one a minute", shared=True),
     Option("no-progress", help="no progress line", shared=True),
     Option("quiet", "q", help="no warnings and no summary", shared=True),

@@ -28,7 +28,7 @@ class Outlet:
             from llmstream.each import Each  # templates take a while to load
 
             inputs = [0 if name == "-" else name for name in names]
-            self._each = Each(o.each, [1, *inputs, *([o.errors] if o.errors else [])])
+            self._each = Each(o.each, [1, 2, *inputs, *(named.file for named in o.named_files)])
         self._writer = _writer(o)
         self._terminal = os.isatty(1)
 

@@ -78,12 +78,12 @@ class _Flow:
         self._source = source
         self._sink = sink
         self._names = names
-        inputs = files.check(o, names)
-        self._errors = files.Errors(o.errors, inputs) if o.errors else None
+        taken = files.check(o, names)
+        self._errors = files.Errors(o.errors, taken) if o.errors else None
         self._gathered: list[bytes] = []
         self._size = 0
-        self.events = Events(log.Log(o.log, inputs) if o.log else None)
-        self._summary = summary.File(o.summary, inputs) if o.summary else None
+        self.events = Events(log.Log(o.log, taken) if o.log else None)
+        self._summary = summary.File(o.summary) if o.summary else None
         self.counts = self.events.counts
 
     def note_start(self) -> None:

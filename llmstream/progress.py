@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from llmstream import options
 from llmstream.complain import FIX_FIRST, Stop
+from llmstream.named_files import OWN, READ, refuse_shared
 from llmstream.options import Option
 
 if TYPE_CHECKING:
@@ -28,20 +28,21 @@ def a_file(text: str) -> str:
 # fmt: off
 TABLE = (
     Option("size", "s", "N", "how many records are expected: shows what is left", options.whole(0, 10**15)),
-    Option("size-of", "", "FILE", "as many as FILE has lines, blank ones not counted", a_file),
+    Option("size-of", "", "FILE", "as many as FILE has lines, blank ones not counted", a_file,
+           file=READ),
     Option("interval", "i", "SECONDS", "where stderr is no terminal, a line so often (60); with --watch, look so often "
            "(2 on a terminal, else 60)", options.number(0.1), shared=True),
     Option("name", "N", "NAME", "in a pipe: what stands before the figures", options.some),
     Option("watch", help="with files: keep going until all is done"),
     Option("json", help="with files: a line of JSON for each"),
-    Option("prometheus", "", "FILE", "with files: write metrics there, for a textfile collector", a_file),
-    Option("html", "", "FILE", "with files: write a page there, complete in itself", a_file),
+    Option("prometheus", "", "FILE", "with files: write metrics there, for a textfile collector", a_file,
+           file=OWN),
+    Option("html", "", "FILE", "with files: write a page there, complete in itself", a_file, file=OWN),
     Option("quiet", "q", help="no warnings; in a pipe: show nothing; with files: the status alone", shared=True),
     *options.ABOUT_ITSELF,
 )
 # fmt: on
 ONLY_OF_FILES = (("watch", "--watch"), ("json", "--json"), ("prometheus", "--prometheus"), ("html", "--html"))
-WRITTEN = (("prometheus", "metrics file"), ("html", "page"))
 
 
 def main(argv: list[str]) -> int:
@@ -66,14 +67,6 @@ def check_pipe(o: SimpleNamespace) -> None:
 
 
 def check_files(o: SimpleNamespace, names: list[str]) -> None:
-    """What is written must not be what is read; nor one thing written over the other."""
-    from llmstream import files
-
     if o.name is not None:
         raise Stop(FIX_FIRST, "cannot use -N with files: each is called by its own name")
-    if o.html and o.prometheus and os.path.realpath(o.html) == os.path.realpath(o.prometheus):
-        raise Stop(FIX_FIRST, f"cannot use {o.html} for both --prometheus and --html: each is a file of its own")
-    taken = [files.identity(name) for name in (*names, *filter(None, [o.size_of]))]
-    for name, what in WRITTEN:
-        if path := getattr(o, name):
-            files.refuse_same(f"{what} {path}", path, list(filter(None, taken)))
+    refuse_shared(o.named_files, names)

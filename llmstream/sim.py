@@ -25,6 +25,7 @@ import orjson
 
 from llmstream import complain, options
 from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, why
+from llmstream.named_files import WRITTEN
 from llmstream.options import ABOUT_ITSELF, Option
 from llmstream.simanswer import Bad, Call, Sent, answer, call_of, completion, garbled, number, parsed, refused, unit
 from llmstream.simhttp import Connection, Reply, Request, error_reply
@@ -87,7 +88,7 @@ TABLE = (
     Option("rpm", "", "N", "requests a minute, then 429", options.whole(1)),
     Option("tpm", "", "N", "tokens a minute, then 429", options.whole(1)),
     Option("seed", "", "N", "another seed gives other answers and other faults", options.whole(0), 0),
-    Option("log", "", "FILE", "append a line for each request", options.some),
+    Option("log", "", "FILE", "append a line for each request", options.some, file=WRITTEN),
     Option("port", "p", "N", "port to listen on; 0: one that is free", options.whole(0, 65535), 0),
     Option("any-model", help=f"answer for any model, not only for {MODEL}"),
     *ABOUT_ITSELF,

@@ -9,7 +9,7 @@ from itertools import combinations
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from llmstream import files, labels, options, prices, prompt, schema, wire
+from llmstream import labels, options, prices, prompt, schema, wire
 from llmstream.complain import FIX_FIRST, Stop, warn
 
 DEFAULT_MODEL = "gpt-5.4-mini"
@@ -26,7 +26,6 @@ def check(o: SimpleNamespace) -> None:
     if o.meta and o.raw_output:
         raise Stop(FIX_FIRST, "cannot use -r and -M together: -r prints the answer alone")
     check_places(o)
-    files.check_written(o)
 
 
 def check_places(o: SimpleNamespace) -> None:

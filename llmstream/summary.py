@@ -8,11 +8,10 @@ import math
 import os
 import stat
 import time
-from collections.abc import Collection
 from functools import reduce
 from typing import Any
 
-from llmstream import complain, exact, files, histogram, records
+from llmstream import complain, exact, files, histogram, named_files, records
 from llmstream.complain import FIX_FIRST, Stop, warn, why
 from llmstream.events import Counts, Events
 from llmstream.values import Spent
@@ -148,10 +147,9 @@ def told(events: Events, status: int, stopped: str | None, **more: Any) -> dict[
 class File:
     """The file that --summary names: whole or not there, and never that of an earlier run."""
 
-    def __init__(self, path: str, inputs: Collection[files.Identity]) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
-        files.refuse_same(f"summary {path}", path, inputs)
-        self._stderr = files.is_stderr(path)
+        self._stderr = named_files.is_stderr(path)
         try:
             self._whole = not self._stderr and not path.startswith(("/dev/", "/proc/")) and _can_be_replaced(path)
             if self._whole:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llmstream import criteria, exact, options, stopping
 from llmstream.complain import FIX_FIRST, Stop, warn
 from llmstream.consensus import Rules, Verdict, agree, report
+from llmstream.named_files import READ
 from llmstream.options import Option
 from llmstream.place import Place
 from llmstream.stopping import Contest
@@ -52,7 +53,8 @@ OWN = (
            options.number(0.5, 1), shared=True),
     Option("min-votes", "", "N", "never stop before so many votes; 2", options.whole(1, 1000), shared=True),
     Option("quorum", "", "N", "valid votes that a record needs; more than half", options.whole(1, 1000), shared=True),
-    Option("criteria", "", "FILE", "score by the criteria in FILE, and add overall_score", options.some),
+    Option("criteria", "", "FILE", "score by the criteria in FILE, and add overall_score", options.some,
+           file=READ),
     Option("count", "", "FIELD", "ask nobody: the votes stand in FIELD as a list, or with -g one in each record",
            options.own_field),
     Option("group", "g", "FIELD", "with --count: records with the same FIELD are one group; may be repeated",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import random
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -288,12 +290,57 @@ def test_second_signal_ends_at_once(tmp_path: Path, again: signal.Signals) -> No
         assert numbers_in(read_some(job.out)) == [0]
         until(lambda: len(endpoint.asked) == 9)
         job.signal(signal.SIGINT)
+        time.sleep(0.35)
         began = time.monotonic()
         job.process.send_signal(again)
         job.ends(-again, SOON)
         assert time.monotonic() - began < 2  # 0.2 s are promised, to a machine with nothing else to do
         assert read_rest(job.out) == b""
     assert len(job.done) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("between", [0.0, 0.001, 0.1])
+def test_the_same_signal_twice_is_one(tmp_path: Path, number: signal.Signals, between: float) -> None:
+    """The kernel and the shell both tell of a terminal that closes."""
+    with (
+        Endpoint(after(lambda _: 0.7)) as endpoint,
+        working(tmp_path, endpoint, "-d", "done", stdin=numbers(50)) as job,
+    ):
+        until(lambda: len(endpoint.asked) == 8)
+        job.signal(number)
+        time.sleep(between)
+        job.process.send_signal(number)
+        job.ends(-number)
+    assert len(job.done) == len(endpoint.asked) == 8
+
+
+def test_timeout_signals_the_group_as_well(tmp_path: Path) -> None:
+    with Endpoint(after(lambda _: 0.7)) as endpoint:
+        words = ["timeout", "-s", "TERM", "4", *command("llm-map", "-d", "done", "{{ n }}")]
+        env = environment(OPENAI_BASE_URL=endpoint.url)
+        done = subprocess.run(words, input=numbers(500), capture_output=True, env=env, cwd=tmp_path, check=False)
+        assert done.returncode == 124
+        asked_for = len(endpoint.asked)
+    assert asked_for
+    assert (tmp_path / "done").read_bytes().count(b"\n") == asked_for
+
+
+def test_a_terminal_that_closes(tmp_path: Path) -> None:
+    """As an interactive shell does: it sends on the SIGHUP that it gets from the kernel."""
+    with Endpoint(after(lambda _: 0.7)) as endpoint:
+        (tmp_path / "in").write_bytes(numbers(500))
+        line = shlex.join(command("llm-map", "-d", "done", "{{ n }}", "in"))
+        env = environment(OPENAI_BASE_URL=endpoint.url, TERM="xterm")
+        pid, terminal = pty.fork()
+        if not pid:
+            os.chdir(tmp_path)
+            os.execvpe("bash", ["bash", "--norc", "-i"], env)
+        os.write(terminal, f"{line} >out\n".encode())
+        until(lambda: len(endpoint.asked) >= 8)
+        os.close(terminal)
+        os.waitpid(pid, 0)
+        until(lambda: (tmp_path / "done").read_bytes().count(b"\n") == len(endpoint.asked))
 
 
 @pytest.mark.parametrize("words", [("--drain=0",), ("--drain=1", "-k")], ids=" ".join)

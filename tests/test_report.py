@@ -345,7 +345,7 @@ def test_files_that_cannot_be_written(option: str) -> None:
         assert refused("-q", option, name, "x.done").endswith(f"{name}: it is not a regular file")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     assert os.stat("/dev/null").st_ino == before.st_ino
-    assert "x.done: it is the input" in refused(option, "x.done", "x.done")
+    assert f"cannot use x.done for {option}: it is a done-file" in refused(option, "x.done", "x.done")
 
 
 @pytest.mark.usefixtures("here")

@@ -65,8 +65,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "one file for two": ("cannot use answers for both -d and -e", ["-d", "answers", "-e", "answers", "hi"]),
     "one file by a link": ("for both -d and -e", ["-d", "answers", "-e", "link", "hi"]),
     "a link as done-file": ("cannot open done-file link: it is a link", ["-d", "link", "hi"]),
-    "the input as done-file": ("cannot use done-file in: it is the input", ["-d", "in", "hi", "in"]),
-    "the input as errors file": ("cannot use errors file in: it is the input", ["-e", "in", "hi", "in"]),
+    "the input as done-file": ("cannot use in for both -d and the input", ["-d", "in", "hi", "in"]),
+    "the input as errors file": ("cannot use in for both -e and the input", ["-e", "in", "hi", "in"]),
     # the input
     "no such input": ("cannot read nosuch: No such file", ["hi", "in", "nosuch"]),
     "a directory as input": ("cannot read directory: it is a directory", ["hi", "directory"]),
