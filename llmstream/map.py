@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llmstream import options
-from llmstream.place import Place
-from llmstream.values import Answer, Failure, Outcome, Record, Request
+from llmstream.records.values import Answer, Failure, Outcome, Record, Request
+from llmstream.shell import options
+from llmstream.stream.splice import Place
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
 
-    from llmstream.ask import Ask
-    from llmstream.prompt import Build
+    from llmstream.calls.ask import Ask
+    from llmstream.prompts.bodies import Build
 
 FORMS = ("llm-map [option]... PROMPT [FILE]...", "llm-map [option]... -f PROMPTFILE [FILE]...")
 ABOUT = "Ask a model about each record: JSON Lines in, the records with an answer out."
@@ -22,7 +22,8 @@ TABLE = (*options.FOR_MODELS, *options.ABOUT_ITSELF)
 def main(argv: list[str]) -> int:
     o, operands = options.command_line("llm-map", FORMS, ABOUT, TABLE, argv)
     text, files = options.prompt_and_files(o, operands)
-    from llmstream import flow, start  # not before: --help is to be quick
+    from llmstream.calls import start  # not before: --help is to be quick
+    from llmstream.stream import flow
 
     start.check(o)
     shape = start.shape(o)

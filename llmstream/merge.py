@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from llmstream import alike, exact, fold, groups, options, plain, records, tables
-from llmstream.complain import FIX_FIRST, Stop
-from llmstream.options import Option
-from llmstream.outlet import Outlet
-from llmstream.values import Failure, Outcome, Record
+from llmstream.folds import fold, groups
+from llmstream.records import equality, exact, splicing, tables
+from llmstream.records.values import Failure, Outcome, Record
+from llmstream.shell import options
+from llmstream.shell.messages import FIX_FIRST, Stop
+from llmstream.shell.options import Option
+from llmstream.stream import flow_without_calls
+from llmstream.stream.writers import Outlet
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
@@ -21,7 +24,7 @@ FORMS = (
 ABOUT = "Gather files into one stream, and fold records that belong together."
 
 
-def rule(text: str) -> tuple[alike.Path, fold.How]:
+def rule(text: str) -> tuple[equality.Path, fold.How]:
     return fold.take(text)
 
 
@@ -88,11 +91,11 @@ def main(argv: list[str]) -> int:
     if o.prompt is None and o.prompt_file is None:
         check_without_model(o)
         names = names or ["-"]
-        return plain.run(o, names, Merge(o), lambda name: Input(o, name), Outlet(o, names))
+        return flow_without_calls.run(o, names, Merge(o), lambda name: Input(o, name), Outlet(o, names))
     check_with_model(o)
-    from llmstream import fuse  # with all that calls need
+    from llmstream import merge_asking  # with all that calls need
 
-    return fuse.run(o, names or ["-"], lambda name: Input(o, name), lambda members: folded(members, o))
+    return merge_asking.run(o, names or ["-"], lambda name: Input(o, name), lambda members: folded(members, o))
 
 
 def check(o: SimpleNamespace) -> None:
@@ -183,7 +186,7 @@ class Merge:
     """Records in; with -g or --all the groups of them, each folded into one."""
 
     def __init__(self, o: SimpleNamespace) -> None:
-        self._conflicts: alike.Path | None = o.conflicts
+        self._conflicts: equality.Path | None = o.conflicts
         self._rules = fold.rules(o.take, o.match, conflicts=bool(o.conflicts))
         self._keep = bool(o.errors)
         self._groups = groups.Groups(o, self._begin, self._add) if o.group or o.all else None
@@ -221,7 +224,7 @@ class Merge:
         return Outcome(group.first, line + b"\n", of=group.state.members, others=group.others)
 
 
-def folded_line(group: _Folding, conflicts: alike.Path | None) -> bytes | Failure:
+def folded_line(group: _Folding, conflicts: equality.Path | None) -> bytes | Failure:
     """The record that a group is folded into, with what disagreed where that is wanted."""
     try:
         data = fold.end(group.state)
@@ -230,6 +233,6 @@ def folded_line(group: _Folding, conflicts: alike.Path | None) -> bytes | Failur
     line = group.first.line if fold.untouched(group.state) else exact.dumps(data)
     if not conflicts or not (told := fold.conflicts(group.state)):
         return line
-    if name := records.blocked(data, conflicts):
+    if name := splicing.blocked(data, conflicts):
         return Failure("output", f"cannot put {'.'.join(conflicts)} into the record: {name} is not an object")
-    return records.put(Record(line, data, group.first.where), conflicts, exact.dumps(told))
+    return splicing.put(Record(line, data, group.first.where), conflicts, exact.dumps(told))

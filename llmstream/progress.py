@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmstream import options
-from llmstream.complain import FIX_FIRST, Stop
-from llmstream.named_files import OWN, READ, refuse_shared
-from llmstream.options import Option
+from llmstream.shell import options
+from llmstream.shell.messages import FIX_FIRST, Stop
+from llmstream.shell.named_files import OWN, READ, refuse_shared
+from llmstream.shell.options import Option
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
@@ -51,11 +51,11 @@ def main(argv: list[str]) -> int:
         raise Stop(FIX_FIRST, "cannot use -s and --size-of together: both say how many records are expected")
     if not names:
         check_pipe(o)
-        from llmstream import through
+        from llmstream.watch import pipe
 
-        return through.run(o)
+        return pipe.run(o)
     check_files(o, names)
-    from llmstream import report
+    from llmstream.watch import report
 
     return report.run(o, names)
 

@@ -23,12 +23,24 @@ from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
-from llmstream import complain, options
-from llmstream.complain import CANNOT_WRITE, FIX_FIRST, Stop, why
-from llmstream.named_files import WRITTEN
-from llmstream.options import ABOUT_ITSELF, Option
-from llmstream.simanswer import Bad, Call, Sent, answer, call_of, completion, garbled, number, parsed, refused, unit
-from llmstream.simhttp import Connection, Reply, Request, error_reply
+from llmstream.endpoint.answers import (
+    Bad,
+    Call,
+    Sent,
+    answer,
+    call_of,
+    completion,
+    garbled,
+    number,
+    parsed,
+    refused,
+    unit,
+)
+from llmstream.endpoint.http import Connection, Reply, Request, error_reply
+from llmstream.shell import messages, options
+from llmstream.shell.messages import CANNOT_WRITE, FIX_FIRST, Stop, why
+from llmstream.shell.named_files import WRITTEN
+from llmstream.shell.options import ABOUT_ITSELF, Option
 
 MODEL = "sim"
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as env(1) and nohup(1) have it
@@ -125,7 +137,7 @@ def main(argv: list[str]) -> int:
     listening = listen(chosen.port)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
     if not command:
-        complain.print_out(f"{url}\n", closed)
+        messages.print_out(f"{url}\n", closed)
         return asyncio.run(serve(listening, endpoint))
     here = os.getpid()
     ending = watch(here)
@@ -214,7 +226,7 @@ async def serve(listening: socket.socket, endpoint: Endpoint, owner: int = 0, en
 
 
 def _trouble(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    complain.say(f"cannot serve a connection: {context.get('exception') or context['message']}")
+    messages.say(f"cannot serve a connection: {context.get('exception') or context['message']}")
 
 
 def _leave_after(owner: int, loop: asyncio.AbstractEventLoop) -> None:

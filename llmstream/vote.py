@@ -7,22 +7,24 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmstream import criteria, exact, options, stopping
-from llmstream.complain import FIX_FIRST, Stop, warn
-from llmstream.consensus import Rules, Verdict, agree, report
-from llmstream.named_files import READ
-from llmstream.options import Option
-from llmstream.place import Place
-from llmstream.stopping import Contest
-from llmstream.tally import Tally
-from llmstream.values import Answer, Failure, Outcome, Record, Request, together
+from llmstream.records import exact
+from llmstream.records.values import Answer, Failure, Outcome, Record, Request, together
+from llmstream.shell import options
+from llmstream.shell.messages import FIX_FIRST, Stop, warn
+from llmstream.shell.named_files import READ
+from llmstream.shell.options import Option
+from llmstream.stream.splice import Place
+from llmstream.votes import criteria, stopping
+from llmstream.votes.consensus import Rules, Verdict, agree, report
+from llmstream.votes.stopping import Contest
+from llmstream.votes.totals import Tally
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
 
-    from llmstream.ask import Ask
-    from llmstream.criteria import Criteria
-    from llmstream.prompt import Build
+    from llmstream.calls.ask import Ask
+    from llmstream.prompts.bodies import Build
+    from llmstream.votes.criteria import Criteria
 
 SHOWN = 10  # failed votes that get a line of their own
 
@@ -68,12 +70,14 @@ TABLE = (*OWN, *JURY, *options.ABOUT_ITSELF)
 def main(argv: list[str]) -> int:
     o, operands = options.command_line("llm-vote", FORMS, ABOUT, TABLE, argv)
     if o.count:
-        from llmstream import recount  # imports neither openai nor pypeln
+        from llmstream import counting  # imports neither openai nor pypeln
 
-        return recount.run(o, operands or ["-"])
+        return counting.run(o, operands or ["-"])
     text, files = options.prompt_and_files(o, operands)
     check(o)
-    from llmstream import flow, schema, start  # not before: --help is to be quick
+    from llmstream.calls import start  # not before: --help is to be quick
+    from llmstream.records import schema
+    from llmstream.stream import flow
 
     scoring = read_criteria(o)
     start.check(o)

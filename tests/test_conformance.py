@@ -23,7 +23,7 @@ from endpoint import Call, Endpoint, Reply, says
 from tool import BIN, TOOLS, command, environment, jsonl, lines, run, start
 
 from llmstream import __version__
-from llmstream.options import Option
+from llmstream.shell.options import Option
 
 SOON = 5.0  # what is promised within a second, on a machine that is busy with other tests
 AT_LAST = 15.0  # what hangs is a failure, not an evening

@@ -13,7 +13,7 @@ import pytest
 from endpoint import Call, Endpoint, Reply, chat, error
 from tool import command, jsonl, lines, run
 
-from llmstream.values import Answer, Usage, together, told
+from llmstream.records.values import Answer, Usage, together, told
 
 PRICES = {"m": {"input": 100, "cached": 10, "output": 400}, "n": {"input": 1, "output": 1}}
 ONE = 0.0018  # what a call of m costs: 10 tokens in, 2 out

@@ -25,9 +25,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from endpoint import Call, Endpoint, Reply, error, says
+from little_room import LITTLE_ROOM
 from tool import command, environment, jsonl, lines, run
 
-from llmstream import done
+from llmstream.done import done_file
 
 Case = TypeVar("Case")
 Found = TypeVar("Found")
@@ -134,7 +135,7 @@ def check_kept(folder: Path, *, torn: bool) -> None:
     """Every line of the done-file is whole, but for the last after a fault."""
     data = (folder / "x.done").read_bytes() if (folder / "x.done").exists() else b""
     whole = data[: data.rfind(b"\n") + 1]
-    assert all(done.key_of(line) and b'"crc"' in line for line in whole.splitlines())
+    assert all(done_file.key_of(line) and b'"crc"' in line for line in whole.splitlines())
     assert torn or whole == data
 
 
@@ -265,15 +266,6 @@ def test_a_torn_tail_that_cannot_be_set_aside(tmp_path: Path, normal: dict[str, 
 def test_an_answer_that_cannot_be_read_is_not_paid_again(tmp_path: Path, normal: dict[str, Normal]) -> None:
     faults = [Fault("x.done", "pread64", "EIO", when) for when in ("2", "1+")]
     assert survive_all(tmp_path, faults, normal["all"].left, 0) == {74}
-
-
-LITTLE_ROOM = """
-import os, resource, sys
-room = int(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # Python itself takes what it could write of a module for the whole
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 def filled_up(folder: Path, endpoint: Endpoint, room: int, records: list[Any] = RECORDS) -> CompletedProcess[bytes]:

@@ -31,13 +31,15 @@ from typing import NamedTuple
 import pytest
 from tool import BIN, TOOLS, TOP, environment, jsonl, run
 
-from llmstream import complain, options, start, summary
-from llmstream.events import Counts, Events
-from llmstream.options import Option
+from llmstream.books import summary
+from llmstream.books.events import Counts, Events
+from llmstream.calls import start
+from llmstream.shell import messages, options
+from llmstream.shell.options import Option
 
 PAGES = sorted((TOP / "man").iterdir())
 PROSE = [*PAGES, TOP / "README.md", TOP / "CHANGES.md"]
-SHARED_STATUS = {0, 1, complain.FIX_FIRST, complain.CANNOT_WRITE, complain.LATER}
+SHARED_STATUS = {0, 1, messages.FIX_FIRST, messages.CANNOT_WRITE, messages.LATER}
 BORROWED = ("awk", "b2sum", "jq", "make", "mlr", "split", "timeout")  # by examples; a system may lack them
 
 POSTS = (
@@ -250,7 +252,7 @@ def test_commands_use_options_that_there_are(where: str, script: str) -> None:
     for tool, *words in commands(script):
         try:
             options.read(table(tool), words, {}, mixed=tool != "llm-sim")
-        except complain.Stop as stop:
+        except messages.Stop as stop:
             pytest.fail(f"{where}: {tool}: {stop.reason}")
 
 

@@ -23,30 +23,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_exact import OBJECTS, has_huge, meaning
-from tool import BIN, command, environment, jsonl, lines, run, start
+from json_texts import OBJECTS, has_huge, meaning
+from merging import AT_LAST, failures, merge, out
+from tool import BIN, command, environment, jsonl, lines, start
 
-from llmstream import complain
-
-AT_LAST = 30.0  # what hangs is a failure
-
-
-def merge(*words: str | Path, status: int = 0, **more: Any) -> subprocess.CompletedProcess[bytes]:
-    """Run the tool; it ends with this status, and nothing that it says is a fault of its own."""
-    done = run("llm-merge", *words, timeout=AT_LAST, **more)
-    assert b" a bug " not in done.stderr, done.stderr
-    assert done.returncode == status, done.stderr
-    assert all(line.startswith(b"llm-merge: ") for line in done.stderr.splitlines())
-    return done
-
-
-def out(*words: str | Path, **more: Any) -> list[Any]:
-    return lines(merge("-q", *words, **more).stdout)
-
-
-def failures(file: Path) -> list[tuple[str, str]]:
-    """What the errors file says: the type and the message of each record's failure."""
-    return [(line["error"]["type"], line["error"]["message"]) for line in lines(file.read_bytes())]
+from llmstream.shell import messages
 
 
 def without_errors(file: Path) -> list[Any]:
@@ -522,7 +503,7 @@ def test_a_terminal_sees_no_control_character(form: str) -> None:
         assert process.wait(AT_LAST) == 1
         shown = os.read(master, 1 << 16).decode()
         os.close(master)
-    shown = re.sub("(?m)^" + re.escape(complain.CLEAR), "", shown)  # ours: of a progress line below
+    shown = re.sub("(?m)^" + re.escape(messages.CLEAR), "", shown)  # ours: of a progress line below
     assert [letter for letter in shown if not letter.isprintable() and letter not in "\r\n"] == []
     assert "\\u009b31m\\u007f" in shown
 

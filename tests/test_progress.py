@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_line import AT_LAST, Terminal, linux, terminal
+from terminals import AT_LAST, Terminal, linux, terminal
 from tool import BIN, command, environment, run
 
 # -- the command line ---------------------------------------------------------------------------

@@ -23,10 +23,10 @@ from typing import NamedTuple
 
 import pytest
 from endpoint import Call, Endpoint, Reply, chat, error, says
-from test_faults import LITTLE_ROOM
+from little_room import LITTLE_ROOM
 from tool import command, environment
 
-from llmstream import complain
+from llmstream.shell import messages
 
 MARK = secrets.token_hex(6)  # what every secret holds, and nothing else on this machine
 KEY = f"sk-{MARK}/0123+456789=="
@@ -405,6 +405,6 @@ def test_a_terminal_obeys_nobody_else(name: str, shown: Callable[[str], tuple[by
     out, told = shown(name)
     if case.shown not in (out + told).decode(errors="replace"):
         pytest.fail(f"not what was meant: {out!r} {told!r}", pytrace=False)
-    told = re.sub(rb"(?m)^" + re.escape(complain.CLEAR.encode()), b"", told)  # ours: of a progress line below
+    told = re.sub(rb"(?m)^" + re.escape(messages.CLEAR.encode()), b"", told)  # ours: of a progress line below
     assert RAW.findall(out + told) == []
     assert TURNED not in out + told

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from llmstream import stopping  # after the path is set
+from llmstream.votes import stopping  # after the path is set
 
 N = 40
 LEAST = 2

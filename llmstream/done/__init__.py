@@ -1,0 +1,1 @@
+"""The done-file: its lines and keys, its index, the file itself."""

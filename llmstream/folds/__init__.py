@@ -1,0 +1,1 @@
+"""Records that belong together made into one: groups, folds, trees of folds. Pure."""

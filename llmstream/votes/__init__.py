@@ -1,0 +1,1 @@
+"""What most votes say: consensus, when to stop asking, criteria, agreement. Pure."""

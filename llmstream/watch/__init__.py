@@ -1,0 +1,1 @@
+"""Done-files and logs read back: stages, report, page, metrics; and a pipe that is watched."""
