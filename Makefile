@@ -3,6 +3,7 @@
 # make torture kill pipes at random and check the books; ROUNDS=2000 for a long one
 # make bench   what stopping early saves; llm-map beside a bare loop (20 minutes; SPEED=--quick)
 # make check   all of this: lint, types, manual, tests and torture; what has to be green
+# make prices  the table of prices, from the genai-prices that the tests have
 # make install PREFIX=/usr/local
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 HOME_OF_IT = $(DESTDIR)$(PREFIX)/lib/llmstream
 
-.PHONY: demo test check lint torture bench install uninstall clean
+.PHONY: demo test check lint torture bench prices install uninstall clean
 
 demo: $(VENV)/run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo
@@ -32,6 +33,9 @@ bench: $(VENV)/run
 	$(BIN)/python tests/bench/votes.py
 	$(BIN)/python tests/bench/speed.py $(SPEED)
 
+prices: $(VENV)/test
+	$(BIN)/python tests/make_price_table.py
+
 lint: $(VENV)/test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -39,7 +43,7 @@ lint: $(VENV)/test
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "llmstream wants Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+		{ echo "llmstream needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llmstream.records.values import Answer, Failure, Outcome, Record, Request
+from llmstream.records.values import Failure, Outcome
 from llmstream.shell import options
-from llmstream.stream.splice import Place
+from llmstream.shell.options import pick
 
 if TYPE_CHECKING:
-    from types import SimpleNamespace
-
     from llmstream.calls.ask import Ask
     from llmstream.prompts.bodies import Build
+    from llmstream.records.values import Answer, Record, Request
+    from llmstream.stream.splice import Splicer
 
 FORMS = ("llm-map [option]... PROMPT [FILE]...", "llm-map [option]... -f PROMPTFILE [FILE]...")
 ABOUT = "Ask a model about each record: JSON Lines in, the records with an answer out."
@@ -21,42 +21,54 @@ TABLE = (*options.FOR_MODELS, *options.ABOUT_ITSELF)
 
 def main(argv: list[str]) -> int:
     o, operands = options.command_line("llm-map", FORMS, ABOUT, TABLE, argv)
-    text, files = options.prompt_and_files(o, operands)
-    from llmstream.calls import start  # not before: --help is to be quick
-    from llmstream.stream import flow
+    prompt, names = options.prompt_and_files(o.prompt_file, operands)
+    from llmstream.books import labels  # not before: --help is to be quick
+    from llmstream.books.books import Keeping
+    from llmstream.books.progress import Showing
+    from llmstream.calls import asking
+    from llmstream.shell.files import Streams
+    from llmstream.stream import flow, reading, splice
 
-    start.check(o)
-    shape = start.shape(o)
-    account = start.account(o)
-    model = start.model(o.model, o, account)
-    build = start.builder(o, text, model, shape)
-    settings = flow.Settings(o, files, [model], *start.asking(o, [model], shape, account))
-    return flow.run(settings, lambda ask: Map(ask, build, o))
+    access, wording, policy = pick(o, asking.Access), pick(o, asking.Wording), pick(o, asking.Policy)
+    shape = asking.shape(wording.schema)
+    splicer = splice.Splicer(pick(o, splice.Placing), with_schema=shape is not None)
+    account = asking.account(access)
+    model = asking.model(o.model, access, account)
+    build = asking.builder(prompt, wording, shape, model)
+    plan = flow.Plan(
+        streams=pick(o, Streams),
+        reading=reading.lines_of(names, raw_text=o.raw_input),
+        done=o.done,
+        asking=asking.asking(access, policy, wording, account, [model], shape),
+        labels=labels.of(shape) if shape else None,
+        keeping=pick(o, Keeping),
+        showing=pick(o, Showing),
+        ending=pick(o, flow.Ending),
+        unordered=o.unordered,
+    )
+    return flow.run(plan, lambda ask: Map(ask, build, splicer))
 
 
 class Map:
     """One record in, one request, one record out."""
 
-    at_once = 1
+    calls_at_once = 1
 
-    def __init__(self, ask: Ask, build: Build, o: SimpleNamespace) -> None:
+    def __init__(self, ask: Ask, build: Build, splicer: Splicer) -> None:
         self._ask = ask
         self._build = build
-        self._place = Place(o)
+        self._splicer = splicer
 
     def take(self, record: Record) -> list[Outcome | tuple[Record, Request]]:
-        return [self._begin(record)]
+        request = self._splicer.obstacle(record) or self._build(record)
+        if isinstance(request, Failure):
+            return [Outcome(record, failure=request)]
+        request = self._ask.memory.number(request)
+        found = self._ask.memory.recall(request)
+        return [(record, request) if found is None else self._outcome(record, found)]
 
     def rest(self) -> list[Outcome | tuple[Record, Request]]:
         return []
-
-    def _begin(self, record: Record) -> Outcome | tuple[Record, Request]:
-        request = self._place.failure(record) or self._build(record)
-        if isinstance(request, Failure):
-            return Outcome(record, failure=request)
-        request = self._ask.number(request)
-        found = self._ask.recall(request)
-        return (record, request) if found is None else self._outcome(record, found)
 
     async def finish(self, job: tuple[Record, Request]) -> Outcome:
         record, request = job
@@ -65,10 +77,4 @@ class Map:
     def _outcome(self, record: Record, found: Answer | Failure) -> Outcome:
         if isinstance(found, Failure):
             return Outcome(record, failure=found)
-        return self._place.outcome(record, found)
-
-    def lines(self) -> list[str]:
-        return []
-
-    def told(self) -> dict[str, Any]:
-        return {}
+        return self._splicer.outcome(record, found)

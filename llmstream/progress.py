@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmstream.shell import options
-from llmstream.shell.messages import FIX_FIRST, Stop
+from llmstream.shell.messages import CANNOT_WRITE, FIX_FIRST, Stop
 from llmstream.shell.named_files import OWN, READ, refuse_shared
-from llmstream.shell.options import Option
+from llmstream.shell.options import Option, pick
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
@@ -27,7 +27,8 @@ def a_file(text: str) -> str:
 
 # fmt: off
 TABLE = (
-    Option("size", "s", "N", "how many records are expected: shows what is left", options.whole(0, 10**15)),
+    Option("size", "s", "N", "how many records are expected: shows what is left", options.whole(0, 10**15),
+           excludes=(("size_of", "both say how many records are expected"),)),
     Option("size-of", "", "FILE", "as many as FILE has lines, blank ones not counted", a_file,
            file=READ),
     Option("interval", "i", "SECONDS", "where stderr is no terminal, a line so often (60); with --watch, look so often "
@@ -42,27 +43,34 @@ TABLE = (
     *options.ABOUT_ITSELF,
 )
 # fmt: on
-ONLY_OF_FILES = (("watch", "--watch"), ("json", "--json"), ("prometheus", "--prometheus"), ("html", "--html"))
 
 
 def main(argv: list[str]) -> int:
     o, names = options.command_line("llm-progress", FORMS, ABOUT, TABLE, argv)
-    if o.size is not None and o.size_of is not None:
-        raise Stop(FIX_FIRST, "cannot use -s and --size-of together: both say how many records are expected")
-    if not names:
-        check_pipe(o)
-        from llmstream.watch import pipe
+    check(o, names)
+    if names:
+        from llmstream.watch import report
+        from llmstream.watch.expected import Expected
 
-        return pipe.run(o)
-    check_files(o, names)
-    from llmstream.watch import report
+        sources = report.Sources(names, Expected(o.size, o.size_of), watch=o.watch, interval=o.interval)
+        targets = report.Targets(metrics=o.prometheus, page=o.html)
+        return report.run(sources, targets, report.Display(quiet=o.quiet, json=o.json))
+    from llmstream.shell import files
+    from llmstream.watch import pipe
+    from llmstream.watch.expected import Expected
 
-    return report.run(o, names)
+    files.check(pick(o, files.Streams), ["-"])
+    said = pipe.Announcements(o.name, o.interval, quiet=o.quiet)
+    return pipe.run(Expected(o.size, o.size_of), said)
 
 
-def check_pipe(o: SimpleNamespace) -> None:
-    for name, flag in ONLY_OF_FILES:
-        if getattr(o, name):
+def check(o: SimpleNamespace, names: list[str]) -> None:
+    """What cannot be used together."""
+    if names:
+        check_files(o, names)
+        return
+    for flag, value in (("--watch", o.watch), ("--json", o.json), ("--prometheus", o.prometheus), ("--html", o.html)):
+        if value:
             raise Stop(FIX_FIRST, f"cannot use {flag} in a pipe: name the done-files or logs to report on")
 
 
@@ -70,3 +78,5 @@ def check_files(o: SimpleNamespace, names: list[str]) -> None:
     if o.name is not None:
         raise Stop(FIX_FIRST, "cannot use -N with files: each is called by its own name")
     refuse_shared(o.named_files, names)
+    if 1 in o.closed and not o.quiet:
+        raise Stop(CANNOT_WRITE, "cannot write stdout: it is closed")

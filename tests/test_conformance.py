@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -118,6 +119,30 @@ def started(tool: str, *words: str | Path, **more: Any) -> Iterator[subprocess.P
 
 
 @every_tool
+def test_help_needs_no_package(tool: str) -> None:
+    """Whoever runs a tool with another Python gets help all the same, and one line that says what to install."""
+    bare = [sys.executable, "-S", "-I", str(BIN / tool)]
+    done = subprocess.run([*bare, "--help"], capture_output=True, timeout=AT_LAST, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"usage: ")
+    done = subprocess.run([*bare, "hi"], input=RECORD, capture_output=True, timeout=AT_LAST, check=False)
+    (told,) = ends(tool, done, 2, said=1)
+    assert told.endswith("; install llmstream with pip or make install")
+
+
+@every_tool
+@pytest.mark.parametrize("name", ["python2.7", "python3.6", "python3.8", "python3.10"])
+def test_a_python_that_is_too_old(tool: str, name: str) -> None:
+    python = shutil.which(name)
+    version = subprocess.run([python, "-V"], capture_output=True, check=False) if python else None
+    if not version or version.returncode:
+        pytest.skip("there is none")
+    done = subprocess.run([python, str(BIN / tool), "--help"], capture_output=True, timeout=AT_LAST, check=False)
+    (told,) = ends(tool, done, 2, said=1)
+    assert told.endswith("and 3.11 or newer is needed")
+
+
+@every_tool
 def test_help(tool: str) -> None:
     done = run(tool, "--help")
     assert ends(tool, done, 0) == []
@@ -224,7 +249,7 @@ def test_option_without_its_value(tool: str) -> None:
     wanting = [option for option in table(tool) if option.value]
     flags = [[f"--{option.long}"] for option in wanting] + [[f"-{option.short}"] for option in wanting if option.short]
     for line, (flag,) in zip(all_refused(tool, *flags), flags, strict=True):
-        assert line.startswith(f"{tool}: cannot use {flag}: it wants ")
+        assert line.startswith(f"{tool}: cannot use {flag}: it needs ")
 
 
 @every_tool
@@ -250,7 +275,7 @@ def test_wrong_values(tool: str) -> None:
     wrong += [(option.long, "") for option in table(tool) if wrong_value(option, ("",)) is not None]
     told = all_refused(tool, *([f"--{long}={text}"] for long, text in wrong))
     for line, (long, text) in zip(told, wrong, strict=True):
-        assert line.startswith(f"{tool}: cannot use --{long} {text}: it wants ")
+        assert line.startswith(f"{tool}: cannot use --{long} {text}: it needs ")
 
 
 SHARED = [(tool, option) for tool in TOOLS for option in table(tool) if option.shared and wrong_value(option)]
@@ -260,7 +285,7 @@ SHARED = [(tool, option) for tool in TOOLS for option in table(tool) if option.s
 def test_wrong_variables(tool: str, option: Option) -> None:
     text = wrong_value(option) or ""
     (told,) = all_refused(tool, list(work(tool).words), **{option.variable: text})
-    assert told.startswith(f"{tool}: cannot use {option.variable}={text}: it wants ")
+    assert told.startswith(f"{tool}: cannot use {option.variable}={text}: it needs ")
 
 
 # -- the environment --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from endpoint import Call, Endpoint, Reply, chat, error
 from tool import command, jsonl, lines, run
 
-from llmstream.records.values import Answer, Usage, together, told
+from llmstream.records.values import Answer, Usage, combined, meta_of
 
 PRICES = {"m": {"input": 100, "cached": 10, "output": 400}, "n": {"input": 1, "output": 1}}
 ONE = 0.0018  # what a call of m costs: 10 tokens in, 2 out
@@ -114,14 +114,14 @@ def test_what_a_line_without_a_cost_says_at_replay(ask: Run) -> None:
 def test_several_answers_together() -> None:
     one = Answer(b"1", "1", "m", Usage(10, 2, 4, 1), 0.5, 1, 0.25)
     other = Answer(b"1", "1", "n", Usage(1, 1), 1.5, 3, 0.5)
-    both = told(together([one, other], b"1"))
+    both = meta_of(combined([one, other], b"1"))
     assert both == {
         "model": "m, n", "usage": {"input": 11, "output": 3, "cached": 4, "reasoning": 1}, "cost": 0.75,
         "latency": 1.5, "attempts": 4,
     }  # fmt: skip
-    assert together([one, other._replace(cost=None)], b"1").cost is None
-    assert together([one._replace(cost=0.1), other._replace(cost=0.2)], b"1").cost == 0.3
-    unknown = together([one._replace(usage=None, cost=None)], b"1")
+    assert combined([one, other._replace(cost=None)], b"1").cost is None
+    assert combined([one._replace(cost=0.1), other._replace(cost=0.2)], b"1").cost == 0.3
+    unknown = combined([one._replace(usage=None, cost=None)], b"1")
     assert (unknown.usage, unknown.cost) == (None, None)
 
 
@@ -185,7 +185,7 @@ def test_a_name_that_replies_use(tmp_path: Path) -> None:
     """Prices of one's own by the name that the reply gives, or else by the one that was asked for."""
     with Endpoint(lambda call: Reply(body(model="n" if call.prompt == "b" else "m-2026-01-01"))) as endpoint:
         ask = Run(tmp_path, endpoint.url)
-        got = ask("-k", "-M", "meta", stdin=records("a", "b"))
+        got = ask("-M", "meta", stdin=records("a", "b"))
     assert [line["meta"]["cost"] for line in lines(got.stdout)] == [ONE, 12e-6]
 
 
@@ -375,7 +375,7 @@ def test_no_amount(value: str, ask: Run, endpoint: Endpoint) -> None:
     [
         ("{", "cannot use the prices in prices: not JSON: "),
         ('{"m": {"input": 1}}', "cannot use the prices in prices: m: no price for output"),
-        ('{"m\\u001b[2J\\u009b": 5}', "cannot use the prices in prices: m\\x1b[2J\\x9b: an object"),
+        ('{"m\\u001b[2J\\u009b": 5}', "cannot use the prices in prices: m\\x1b[2J\\x9b: must be an object"),
         ("\udcff", "cannot read prices prices: it is not UTF-8"),
     ],
 )

@@ -28,7 +28,7 @@ from endpoint import Call, Endpoint, Reply, error, says
 from little_room import LITTLE_ROOM
 from tool import command, environment, jsonl, lines, run
 
-from llmstream.done import done_file
+from llmstream.done.line import key_of
 
 Case = TypeVar("Case")
 Found = TypeVar("Found")
@@ -135,7 +135,7 @@ def check_kept(folder: Path, *, torn: bool) -> None:
     """Every line of the done-file is whole, but for the last after a fault."""
     data = (folder / "x.done").read_bytes() if (folder / "x.done").exists() else b""
     whole = data[: data.rfind(b"\n") + 1]
-    assert all(done_file.key_of(line) and b'"crc"' in line for line in whole.splitlines())
+    assert all(key_of(line) and b'"crc"' in line for line in whole.splitlines())
     assert torn or whole == data
 
 

@@ -33,7 +33,8 @@ from tool import BIN, TOOLS, TOP, environment, jsonl, run
 
 from llmstream.books import summary
 from llmstream.books.events import Counts, Events
-from llmstream.calls import start
+from llmstream.calls import asking
+from llmstream.calls.causes import Cause
 from llmstream.shell import messages, options
 from llmstream.shell.options import Option
 
@@ -170,7 +171,7 @@ def test_defaults_are_those_of_the_table(tool: str) -> None:
 
 
 def test_default_model() -> None:
-    assert start.DEFAULT_MODEL in entries("llm-map")["-m, --model NAME"]
+    assert asking.DEFAULT_MODEL in entries("llm-map")["-m, --model NAME"]
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -257,10 +258,10 @@ def test_commands_use_options_that_there_are(where: str, script: str) -> None:
 
 
 def test_commands_are_found() -> None:
-    script = "a=b llm-sim -x -- bash -c 'llm-map -r \"{{ a }}\" |\n llm-map -k' > f && llm-map -q\\\n -v"
+    script = "a=b llm-sim -x -- bash -c 'llm-map -r \"{{ a }}\" |\n llm-map -U' > f && llm-map -q\\\n -v"
     assert list(commands(script)) == [
         ["llm-map", "-r", "{{ a }}"],
-        ["llm-map", "-k"],
+        ["llm-map", "-U"],
         ["llm-sim", "-x", "--", "bash", "-c"],
         ["llm-map", "-q", "-v"],
     ]
@@ -446,8 +447,9 @@ def test_pages_refer_to_pages() -> None:
 
 def test_types_of_failures_are_all_there() -> None:
     """Those that the code gives, and no other, are in the table of the page."""
-    code = "".join(path.read_text() for path in (TOP / "llmstream").glob("*.py"))
+    code = "".join(path.read_text() for path in (TOP / "llmstream").rglob("*.py"))
     given = set(re.findall(r'\b(?:Failure|Rejected|Trouble)\(\s*"(\w+)"', code)) - {"stopped", "bug"}
+    given |= {cause.failure_type for cause in Cause}
     listed = section(source("llm-map"), "FAILURES AND RETRIES") + section(source("llm-vote"), "DIAGNOSTICS")
     listed += section(source("llm-merge"), "DIAGNOSTICS")
     assert set(re.findall(r"^\.It Cm (\w+)$", listed, re.MULTILINE)) == given

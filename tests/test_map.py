@@ -175,7 +175,7 @@ def test_meta_is_the_same_at_replay(tmp_path: Path) -> None:
     with Endpoint(says()) as endpoint:
         words = ("-d", tmp_path / "x.done", "-M", "about.call", "Say {{ id }}")
         first = run("llm-map", *words, stdin=jsonl(*posts(3)), url=endpoint.url)
-        second = run("llm-map", *words, "-k", stdin=jsonl(*posts(3)), url=endpoint.url)
+        second = run("llm-map", *words, stdin=jsonl(*posts(3)), url=endpoint.url)
     assert sorted(first.stdout.splitlines()) == sorted(second.stdout.splitlines())
     call = lines(second.stdout)[0]["about"]["call"]
     assert call["model"] == "sim"
@@ -186,7 +186,7 @@ def test_meta_is_the_same_at_replay(tmp_path: Path) -> None:
 
 def test_lines_of_text() -> None:
     with Endpoint(lambda call: says(call.prompt.upper())) as endpoint:
-        result = run("llm-map", "-k", "-R", "-r", "Say {{ text }}", stdin="một\r\n\nhai", url=endpoint.url)
+        result = run("llm-map", "-R", "-r", "Say {{ text }}", stdin="một\r\n\nhai", url=endpoint.url)
     assert result.stdout.decode() == "SAY MỘT\nSAY HAI\n"
 
 

@@ -203,7 +203,7 @@ def test_any_object_goes_through_byte_for_byte(endpoint: Endpoint, rows_: list[t
         json.dumps({name: value for name, value in row.items() if name not in ("answer", "error")}, ensure_ascii=plain)
         for row, plain in rows_
     ]
-    result = run("llm-map", "-q", "-k", "-o", "answer", "Say", stdin="\n".join(rows), url=endpoint.url)
+    result = run("llm-map", "-q", "-o", "answer", "Say", stdin="\n".join(rows), url=endpoint.url)
     assert result.returncode == 0, result.stderr
     for row, out in zip(rows, result.stdout.decode().split("\n"), strict=False):
         assert out.startswith(row[:-1] + ("" if row == "{}" else ",") + '"answer":"')

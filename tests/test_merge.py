@@ -318,6 +318,18 @@ def test_a_file_is_read_as_its_name_says(tmp_path: Path) -> None:
     assert out("-R", "c.txt", cwd=tmp_path) == [{"text": "Một"}, {"text": "hai"}]
 
 
+def test_a_quote_that_is_never_closed_costs_the_rest_of_its_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('x,y\n1,2\n3,"4\n5,6\n7,8\n9,0\n')
+    (tmp_path / "b.csv").write_text("x,y\n1,2\n")
+    done = merge("-e", "bad", "a.csv", "b.csv", cwd=tmp_path, status=1)
+    assert lines(done.stdout) == [{"x": "1", "y": "2"}] * 2
+    told = done.stderr.decode().splitlines()
+    assert told[0] == "llm-merge: a.csv:3: a quote is never closed; the rest of the file is not read"
+    assert told[1].startswith("llm-merge: read 3, out 2, failed 1 (a.csv:3), ")
+    (kept,) = lines((tmp_path / "bad").read_bytes())
+    assert kept["error"]["raw"] == '3,"4\n5,6\n7,8\n9,0'
+
+
 def test_what_comes_before_a_file_that_cannot_be_read_is_printed(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a":1}\n')
     (tmp_path / "b.csv").write_text("x,x\n1,2\n")
@@ -431,24 +443,24 @@ def test_miller_reads_and_writes_the_same_tables(seed: int) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["-t", "a=sum"], "cannot use -t alone: it wants -g FIELD or --all"),
+        (["-t", "a=sum"], "cannot use -t alone: it needs -g FIELD or --all"),
         (["--match", "a"], "cannot use --match alone"),
         (["--conflicts", "a"], "cannot use --conflicts alone"),
         (["--sorted"], "cannot use --sorted alone"),
         (["--complete", "a"], "cannot use --complete alone"),
         (["--all", "-g", "a"], "cannot use --all and -g together"),
-        (["-g", "a", "-t", "b=median"], "cannot use -t b=median: it wants one of first last union union:exact "),
-        (["-g", "a", "-t", "b"], "cannot use -t b: it wants FIELD=HOW"),
+        (["-g", "a", "-t", "b=median"], "cannot use -t b=median: it needs one of first last union union:exact "),
+        (["-g", "a", "-t", "b"], "cannot use -t b: it needs FIELD=HOW"),
         (["-g", "a", "-t", "b=sum", "-t", "b.c=sum"], "cannot use -t: b and b.c: one is a part of the other"),
         (["-g", "a", "-t", "b=sum", "-t", "b=max"], "cannot use -t: b is taken twice"),
-        (["-g", "."], "cannot use -g .: it wants the name of a field"),
-        (["-g", "a..b"], "cannot use -g a..b: it wants the name of a field"),
-        (["--delimiter", "||"], "cannot use --delimiter ||: it wants one character, or tab"),
-        (["--delimiter", '"'], 'cannot use --delimiter ": it wants one character'),
-        (["--encoding", "nonsense"], "cannot use --encoding nonsense: it wants the name of an encoding"),
-        (["--encoding", "base64"], "cannot use --encoding base64: it wants the name of an encoding"),
-        (["--from", "xml"], "cannot use --from xml: it wants csv, json, jsonl or text"),
-        (["--to", "text"], "cannot use --to text: it wants csv, json or jsonl"),
+        (["-g", "."], "cannot use -g .: it needs the name of a field"),
+        (["-g", "a..b"], "cannot use -g a..b: it needs the name of a field"),
+        (["--delimiter", "||"], "cannot use --delimiter ||: it needs one character, or tab"),
+        (["--delimiter", '"'], 'cannot use --delimiter ": it needs one character'),
+        (["--encoding", "nonsense"], "cannot use --encoding nonsense: it needs the name of an encoding"),
+        (["--encoding", "base64"], "cannot use --encoding base64: it needs the name of an encoding"),
+        (["--from", "xml"], "cannot use --from xml: it needs csv, json, jsonl or text"),
+        (["--to", "text"], "cannot use --to text: it needs csv, json or jsonl"),
         (["--columns", "a,a"], "cannot use --columns"),
         (["--columns", "a,,b"], "cannot use --columns"),
         (["--columns", "a,a", "--no-header", "--from", "csv"], "cannot use --columns"),

@@ -23,24 +23,24 @@ from tool import BIN, command, environment, run
 def refused(*words: str | Path, **more: object) -> str:
     done = run("llm-progress", *words, stdin=b"a\n", timeout=AT_LAST, **more)
     assert (done.returncode, done.stdout) == (2, b""), done.stderr
-    told = done.stderr.decode()
-    assert told.startswith("llm-progress: ")
-    assert told.count("\n") == 1
-    return told.removeprefix("llm-progress: ").removesuffix("\n")
+    message = done.stderr.decode()
+    assert message.startswith("llm-progress: ")
+    assert message.count("\n") == 1
+    return message.removeprefix("llm-progress: ").removesuffix("\n")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reason"),
     [
         (["-s", "5", "--size-of", "a"], "cannot use -s and --size-of together: "),
         (["-s", "5", "--size-of", "a", "b.done"], "cannot use -s and --size-of together: "),
-        (["-s", "-1"], "cannot use -s -1: it wants a whole number, 0 or more"),
-        (["-s", "many"], "cannot use -s many: it wants a whole number, 0 or more"),
-        (["-i", "0"], "cannot use -i 0: it wants a number, 0.1 or more"),
-        (["-i", "nan"], "cannot use -i nan: it wants a number, 0.1 or more"),
-        (["-N", ""], "cannot use -N : it wants something that is not empty"),
-        (["--size-of", "-"], "cannot use --size-of -: it wants the name of a file"),
-        (["--html", "-", "a"], "cannot use --html -: it wants the name of a file"),
+        (["-s", "-1"], "cannot use -s -1: it needs a whole number, 0 or more"),
+        (["-s", "many"], "cannot use -s many: it needs a whole number, 0 or more"),
+        (["-i", "0"], "cannot use -i 0: it needs a number, 0.1 or more"),
+        (["-i", "nan"], "cannot use -i nan: it needs a number, 0.1 or more"),
+        (["-N", ""], "cannot use -N : it needs something that is not empty"),
+        (["--size-of", "-"], "cannot use --size-of -: it needs the name of a file"),
+        (["--html", "-", "a"], "cannot use --html -: it needs the name of a file"),
         (["--watch"], "cannot use --watch in a pipe: name the done-files or logs to report on"),
         (["--json"], "cannot use --json in a pipe: name"),
         (["--prometheus", "a"], "cannot use --prometheus in a pipe: name"),
@@ -49,8 +49,8 @@ def refused(*words: str | Path, **more: object) -> str:
         (["--html", "a", "--prometheus", "./a", "b.done"], "cannot use ./a for both --prometheus and --html: "),
     ],
 )
-def test_refused(words: list[str], told: str) -> None:
-    assert refused(*words).startswith(told)
+def test_refused(words: list[str], reason: str) -> None:
+    assert refused(*words).startswith(reason)
 
 
 def test_what_is_read_is_not_written(tmp_path: Path) -> None:
@@ -60,9 +60,9 @@ def test_what_is_read_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "hard").hardlink_to(tmp_path / "a.done")
     for option in ("--html", "--prometheus"):
         for name in ("a.done", "a.log", "link", "hard", "size"):
-            told = refused("--size-of", "size", "a.done", "a.log", option, name, cwd=tmp_path)
-            assert told.endswith(("the same file", "it is a done-file"))
-            assert f"cannot use {name} for " in told
+            reason = refused("--size-of", "size", "a.done", "a.log", option, name, cwd=tmp_path)
+            assert reason.endswith(("the same file", "it is a done-file"))
+            assert f"cannot use {name} for " in reason
     assert (tmp_path / "a.done").read_text() == '{"key":"1","answer":"x"}\n'
 
 
@@ -70,14 +70,22 @@ def test_help_loads_no_more_than_it_must() -> None:
     words = [sys.executable, "-X", "importtime", str(BIN / "llm-progress"), "--help"]
     done = subprocess.run(words, env=environment(), capture_output=True, timeout=AT_LAST, check=True)
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
-    assert not {name.partition(".")[0] for name in loaded} & {"tqdm", "asyncio", "orjson", "threading", "socket"}
+    assert not {name.partition(".")[0] for name in loaded} & {"asyncio", "orjson", "threading", "socket"}
+
+
+def test_help_needs_no_package() -> None:
+    """In a Python without site-packages."""
+    words = [sys.executable, "-S", "-E", str(BIN / "llm-progress"), "--help"]
+    done = subprocess.run(words, capture_output=True, timeout=AT_LAST, check=False)
+    assert (done.stderr, done.returncode) == (b"", 0)
+    assert done.stdout.startswith(b"usage: llm-progress ")
 
 
 def test_a_pipe_that_nobody_watches_loads_no_more_than_it_must() -> None:
     words = [sys.executable, "-X", "importtime", str(BIN / "llm-progress")]
     done = subprocess.run(words, input=b"", env=environment(), capture_output=True, timeout=AT_LAST, check=True)
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.decode().splitlines()}
-    assert not loaded & {"tqdm", "asyncio", "openai", "pypeln", "aiohttp", "jinja2"}
+    assert not loaded & {"asyncio", "openai", "pypeln", "aiohttp", "jinja2"}
 
 
 # -- on a terminal ------------------------------------------------------------------------------
@@ -140,30 +148,30 @@ def test_one_line_and_a_last_one_that_stays() -> None:
         it.until(lambda lines: "100 of 100 |" in lines[-1])
         lines = given.end()
         assert lines[0] == "before"
-        assert re.fullmatch(r"llm-progress: 100 of 100 \(100\.0 %\), 200 B, (\S+/s, )?\d:\d\d", lines[1])
+        assert re.fullmatch(r"llm-progress: 100 of 100 \(100\.0 %\), 200 B, (\S+/(s|min), )?\d:\d\d", lines[1])
         assert lines[2:] == []
 
 
 def test_without_a_size_there_is_no_bar() -> None:
     with terminal() as it, feed(it, []) as given:
         given.put(3)
-        form = r"llm-progress: 3 lines, \S+/s, \S+/s overall, \d:\d\d, 6 B"
+        form = r"llm-progress: 3 lines, \S+/(s|min), \S+/(s|min) overall, \d:\d\d, 6 B"
         it.until(lambda lines: lines and re.fullmatch(form, lines[-1]))
         assert len(given.end()) == 1
 
 
 def test_another_width_and_messages_in_between() -> None:
     with terminal() as it, feed(it, ["-s", "100", "-N", "posts"]) as given:
-        told = []
+        messages = []
         for number, columns in enumerate((80, 20, 120, 50, 30, 80)):
             it.resize(columns)
             given.put(1)
             it.until(lambda lines, n=number + 1: lines and lines[-1].startswith(f"posts: {n}"))
-            told.append(f"message {number}")
-            it.write(f"{told[-1]}\r\n")
+            messages.append(f"message {number}")
+            it.write(f"{messages[-1]}\r\n")
             it.until(lambda lines: lines[-1].startswith("posts: ") and not lines[-2])
-            assert [line for line in it.look()[:-1] if line] == told
-        assert given.end()[:-1] == told
+            assert [line for line in it.look()[:-1] if line] == messages
+        assert given.end()[:-1] == messages
 
 
 def test_twenty_columns() -> None:
@@ -176,7 +184,7 @@ def test_twenty_columns() -> None:
 def test_two_of_one_pipe_share_the_line() -> None:
     with terminal(100) as it, feed(it, ["-N", "one", "-s", "10"], ["-N", "two"]) as given:
         given.put(4)
-        form = r"one: 4 of 10.*, \S+/s.* \| two: 4 lines, \S+/s.*"
+        form = r"one: 4 of 10.*, \S+/(s|min).* \| two: 4 lines, \S+/(s|min).*"
         lines = it.until(lambda lines: lines and re.fullmatch(form, lines[-1]))
         assert len(lines) == 2
         it.write("a message\r\n")
@@ -194,7 +202,7 @@ def test_three_of_one_pipe_and_one_is_killed() -> None:
         it.until(lambda lines: lines and re.fullmatch(r"a: 4.* \| b: 4.* \| c: 4.*", lines[-1]))
         given.processes[0].kill()
         lines = it.until(lambda lines: sum("c: 4 lines, 8 B" in line for line in lines) == 1)
-        assert [process.wait(AT_LAST) for process in given.processes] == [-signal.SIGKILL, 0, 0]
+        assert [process.wait(AT_LAST) for process in given.processes] == [-signal.SIGKILL, 75, 75]
         lines = it.look()
         assert sorted(line.partition(",")[0] for line in lines) == ["b: 4 lines", "c: 4 lines"]
 

@@ -115,7 +115,7 @@ CASES: dict[str, Case] = {
     # no answer
     "nobody listens": Case(75, "cannot reach the endpoint", env=("OPENAI_BASE_URL=" + NEVER,)),
     "a reset": Case(1, "closed the connection without an answer", Reply(reset=True), ("--retries", "0")),
-    "a timeout": Case(1, "no whole answer within 0.2 s", HANGS, ("--timeout", "0.2")),
+    "a timeout": Case(1, "no complete answer within 0.2 s", HANGS, ("--timeout", "0.2")),
     "half a body": Case(1, "the reply was cut short", Reply(chat(), promise=5000)),
     "a certificate of nobody's": Case(2, "cannot trust 127.0.0.1", says(), tls=True),
     "a wrong path": Case(2, "knows no such model or path (HTTP 404)", error(404, f"no /v2 for {KEY}")),

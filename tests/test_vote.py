@@ -145,6 +145,27 @@ def test_votes_that_are_asked_for(words: list[str], ballots: list[Any], calls: i
         assert len({call.key for call in endpoint.asked}) == calls
 
 
+def test_labels_as_pydantic_writes_them_take_as_few_votes_as_others() -> None:
+    """An enum in a class of its own, and null beside it."""
+    tones = ["good", "bad", "mixed"]
+    inline = {"type": ["string", "null"], "enum": [*tones, None]}
+    schemas = [
+        {"type": "object", "properties": {"tone": inline}},
+        {
+            "$defs": {"Tone": {"enum": tones, "title": "Tone", "type": "string"}},
+            "properties": {"tone": {"anyOf": [{"$ref": "#/$defs/Tone"}, {"type": "null"}], "default": None}},
+            "title": "Answer",
+            "type": "object",
+        },
+    ]
+    asked = []
+    for schema in schemas:
+        with Endpoint(votes(*[{"tone": "good"}] * 3, {"tone": "bad"})) as endpoint:
+            one(endpoint, "-n", "40", "--confidence", "0.95", "-S", json.dumps(schema), "Say")
+            asked.append(len(endpoint.asked))
+    assert asked == [3, 3]  # six, if nothing were known of the answer
+
+
 def test_confidence_saves_votes_of_voters_that_agree() -> None:
     with Endpoint(votes("a")) as endpoint:
         done = run("llm-vote", "-n", "40", "--confidence", "0.95", "Say", stdin="{}\n{}\n", url=endpoint.url)
@@ -259,7 +280,7 @@ def test_killed_between_its_votes(tmp_path: Path) -> None:
     def answer(call: Call) -> Reply:
         return Reply(says("abc"[hash(call.key) % 3]).body, delay=0.03)
 
-    words = ("-k", "-q", "-j", "6", "-n", "5", "Say {{ text }}", "-d")
+    words = ("-q", "-j", "6", "-n", "5", "Say {{ text }}", "-d")
     with Endpoint(answer) as endpoint:
         quiet = run("llm-vote", *words, tmp_path / "quiet", stdin=records, url=endpoint.url)
         needed = {call.key for call in endpoint.asked}
@@ -367,9 +388,9 @@ def test_a_vote_that_lacks_a_criterion_fails_alone(tmp_path: Path, wrong: dict) 
     ("text", "why"),
     [
         ("{", "not JSON"),
-        ("[]", "an object is wanted"),
-        ("{}", "an object is wanted"),
-        ('{"a":3}', "a: an object is wanted"),
+        ("[]", "needs an object"),
+        ("{}", "needs an object"),
+        ('{"a":3}', "a: needs an object"),
         ('{"a":{"wieght":1}}', "a: wieght: a criterion has description, scale, weight"),
         ('{"a":{"weight":-1}}', "a: weight is not a number"),
         ('{"a":{"weight":0}}', "every weight is 0"),
@@ -397,16 +418,16 @@ def test_criteria_that_are_wrong(tmp_path: Path, text: str, why: str) -> None:
         (["--min-votes", "4", "Say"], "cannot use --min-votes 4 with 3 votes"),
         (["--all-votes", "--confidence", "0.9", "Say"], "cannot use --all-votes and --confidence together"),
         (["--confidence", "0.3", "Say"], "cannot use --confidence 0.3"),
-        (["--number", "mode", "Say"], "it wants mean, median or trimmed"),
-        (["-r", "--ballots", "Say"], "cannot use -r and --ballots together"),
-        (["-g", "id", "Say"], "cannot use -g alone: it wants --count FIELD"),
+        (["--number", "mode", "Say"], "it needs mean, median or trimmed"),
+        (["-r", "--ballots", "Say"], "cannot use --ballots and -r together: -r prints the verdict alone"),
+        (["-g", "id", "Say"], "cannot use -g alone: it needs --count FIELD"),
         (["--sorted", "Say"], "cannot use --sorted alone"),
         (["--criteria", "/dev/null", "-S", "a", "Say"], "cannot use --criteria and -S together"),
         (["--criteria", "nowhere", "Say"], "cannot read criteria nowhere"),
-        (["--votes-field", "output.x", "Say"], "cannot use -o output and --votes-field output.x: one is within"),
+        (["--votes-field", "output.x", "Say"], "cannot use --votes-field output.x and -o output: one is within"),
         (["-o", ".", "Say"], "-o . alone"),
-        (["--count", "x", "-d", "y"], "cannot use -d with --count: nobody is asked"),
-        (["--count", "x", "--sorted"], "cannot use --sorted alone: it wants -g FIELD"),
+        (["--count", "x", "-d", "y"], "cannot use --count and -d together: nobody is asked"),
+        (["--count", "x", "--sorted"], "cannot use --sorted alone: it needs -g FIELD"),
         (["--count", "x", "-o", "."], "cannot use -o . with --count"),
     ],
 )
@@ -467,7 +488,7 @@ def test_records_without_votes_fail_by_name(tmp_path: Path) -> None:
     done = count("--count", "v", "-e", str(tmp_path / "bad"), stdin=stdin, status=1)
     assert len(lines(done.stdout)) == 1
     told = done.stderr.decode()
-    for line, why in ((1, "0 votes in v, 1 wanted"), (2, "no field 'v'"), (3, "v: not a list"), (4, "not a JSON obj")):
+    for line, why in ((1, "0 votes in v, 1 needed"), (2, "no field 'v'"), (3, "v: not a list"), (4, "not a JSON obj")):
         assert f"llm-vote: <stdin>:{line}: {why}" in told
     assert [line.get("error", {}).get("type") for line in lines((tmp_path / "bad").read_bytes())] == [
         "quorum", "votes", "votes", "input",
@@ -475,7 +496,7 @@ def test_records_without_votes_fail_by_name(tmp_path: Path) -> None:
     grouped = count("--count", "v", "-g", "p", "--quorum", "2", stdin=GROUPED + '{"v":1}\n', status=1)
     assert len(lines(grouped.stdout)) == 1
     assert b"<stdin>:6: no field 'p'" in grouped.stderr
-    assert b"<stdin>:2: 1 votes in v, 2 wanted" in grouped.stderr
+    assert b"<stdin>:2: 1 votes in v, 2 needed" in grouped.stderr
 
 
 def test_ballots_can_be_counted_again() -> None:

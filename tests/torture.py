@@ -40,8 +40,10 @@ class Plan(NamedTuple):
     latency: str
     errors: float
     garble: float
-    keep_order: bool
+    unordered: bool
     schema: bool
+    slow_reader: bool
+    fold: str  # what comes behind the stages: nothing, a fold with a model, or votes that are counted
     kills: int
 
 
@@ -78,16 +80,18 @@ def draw(seed: int) -> Plan:
         latency=dice.choice(("0", "5", "20:80", "40:200")),
         errors=dice.choice((0, 0, 0.05, 0.2)),
         garble=dice.choice((0, 0, 0, 0.1)),
-        keep_order=dice.random() < 0.4,
+        unordered=dice.random() < 0.4,
         schema=dice.random() < 0.5,
+        slow_reader=dice.random() < 0.2,
+        fold=dice.choice(("", "", "merge", "count")),
         kills=dice.randint(3, 9),
     )
 
 
 def stages(plan: Plan, folder: Path, name: str) -> list[list[str]]:
     """The command of each stage: one asks about the text, the next about what that one said."""
-    words = [*(["-k"] if plan.keep_order else []), *(["-S", "tag str, score 1..10"] if plan.schema else [])]
-    return [
+    words = [*(["-U"] if plan.unordered else []), *(["-S", "tag str, score 1..10"] if plan.schema else [])]
+    asking = [
         command(
             tool, "-q", "-j", str(jobs), *words, "-d", f"{name}{number}.done", "-o", f"said{number}",
             *(["-n", "4", "--votes-field", f"vote{number}"] if tool == "llm-vote" else []),
@@ -96,6 +100,14 @@ def stages(plan: Plan, folder: Path, name: str) -> list[list[str]]:
         )
         for number, (tool, jobs) in enumerate(zip(plan.tools, plan.jobs, strict=True))
     ]  # fmt: skip
+    if not plan.fold:
+        return asking
+    fold = {
+        "merge": ["llm-merge", "-q", "-g", "lot", "-d", f"{name}-fold.done", "--always", "-p", "Fold {{ records }}"],
+        "count": ["llm-vote", "-q", "--count", f"said{len(plan.jobs) - 1}", "-g", "lot", "-o", "said"],
+    }[plan.fold]
+    last = ["llm-map", "-q", "-j", "2", "-d", f"{name}-last.done", "-o", "last", "Of lot {{ lot }}"]
+    return [*asking, command(*fold), command(*last)]
 
 
 def start(plan: Plan, folder: Path, url: str, name: str) -> list[subprocess.Popen[bytes]]:
@@ -104,16 +116,30 @@ def start(plan: Plan, folder: Path, url: str, name: str) -> list[subprocess.Pope
     running: list[subprocess.Popen[bytes]] = []
     with (folder / f"{name}.out").open("wb") as out, (folder / f"{name}.err").open("ab") as told:
         for number, words in enumerate(stages(plan, folder, name)):
-            last = number == len(plan.jobs) - 1
+            last = number == len(stages(plan, folder, name)) - 1
+            piped = subprocess.PIPE if plan.slow_reader or not last else out
             source = running[-1].stdout if running else subprocess.DEVNULL
-            running.append(
-                subprocess.Popen(
-                    words, cwd=folder, env=env, stdin=source, stdout=out if last else subprocess.PIPE, stderr=told
-                )
-            )
+            running.append(subprocess.Popen(words, cwd=folder, env=env, stdin=source, stdout=piped, stderr=told))
             if source not in (None, subprocess.DEVNULL):
                 source.close()
+        if plan.slow_reader:
+            running.append(subprocess.Popen([sys.executable, "-c", SLOW_READER], stdin=running[-1].stdout, stdout=out))
+            _closed(running[-2])
     return running
+
+
+SLOW_READER = """
+import os, time
+while chunk := os.read(0, 700):
+    os.write(1, chunk)
+    time.sleep(0.01)
+"""
+
+
+def _closed(process: subprocess.Popen[bytes]) -> None:
+    """Only the reader keeps the pipe open."""
+    assert process.stdout
+    process.stdout.close()
 
 
 def end(running: list[subprocess.Popen[bytes]]) -> bool:
@@ -137,12 +163,15 @@ def count(bill: Path) -> int:
     return bill.read_bytes().count(b"\n") if bill.exists() else 0
 
 
-def kill_some(running: list[subprocess.Popen[bytes]], dice: random.Random, most: int, bill: Path) -> Counter[int]:
+def kill_some(
+    running: list[subprocess.Popen[bytes]], dice: random.Random, most: int, bill: Path, *, slow_reader: bool
+) -> Counter[int]:
     """kill -9 to stages of a running pipe: at its start now and then, mostly when calls are under way."""
     killed: Counter[int] = Counter()
     wait_for_calls(running, bill, dice.choice((0, 1, 2, 5, 12, 30, 60)))
     time.sleep(dice.uniform(0, 0.03))
-    for number in dice.sample(range(len(running)), min(most, dice.randint(1, len(running)))):
+    stages = len(running) - slow_reader
+    for number in dice.sample(range(stages), min(most, dice.randint(1, stages))):
         if running[number].poll() is None:
             running[number].kill()
             killed[number] += 1
@@ -155,7 +184,8 @@ def play(seed: int) -> Books:
     plan, dice = draw(seed), random.Random(-seed - 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        texts = [{"id": n, "text": f"Record {n} of Đà Nẵng, lot {dice.randint(1, 5)}."} for n in range(plan.records)]
+        lots = [dice.randint(1, 5) for _ in range(plan.records)]
+        texts = [{"id": n, "lot": lot, "text": f"Record {n} of Đà Nẵng, lot {lot}."} for n, lot in enumerate(lots)]
         (folder / "in.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
         sim = subprocess.Popen(
             command(
@@ -167,26 +197,30 @@ def play(seed: int) -> Books:
         try:
             assert sim.stdout
             url = sim.stdout.readline().decode().strip()
-            return until_it_ends(plan, dice, folder, url)
+            return until_it_ends(plan, dice, folder, url, len(set(lots)) if plan.fold else plan.records)
         finally:
             sim.kill()
             sim.wait()
 
 
-def until_it_ends(plan: Plan, dice: random.Random, folder: Path, url: str) -> Books:
+def until_it_ends(plan: Plan, dice: random.Random, folder: Path, url: str, expected: int) -> Books:
+    """expected: records that come out."""
     killed: Counter[int] = Counter()
     for _ in range(PATIENCE):
         running = start(plan, folder, url, "killed")
         if killed.total() < plan.kills:
-            killed += kill_some(running, dice, plan.kills - killed.total(), folder / "bill")
+            killed += kill_some(
+                running, dice, plan.kills - killed.total(), folder / "bill", slow_reader=plan.slow_reader
+            )
         if end(running):
             break
     else:
         raise RuntimeError(f"seed {plan.seed}: the pipe does not end: {tail(folder)}")
     twice = paid_twice(folder / "bill")
-    allowed = sum(plan.jobs[number] * times for number, times in killed.items())
+    at_once = [*plan.jobs, 8, 2]  # of the stages, and of what folds behind them
+    allowed = sum(at_once[number] * times for number, times in killed.items())
     books = Books(killed.total(), 1, plan.records, twice=twice, allowed=allowed, too_often=int(twice > allowed))
-    books = books.plus(missing(plan, (folder / "killed.out").read_bytes()))
+    books = books.plus(missing(plan, expected, (folder / "killed.out").read_bytes()))
     return books if plan.garble and plan.schema else books.plus(against_reference(plan, folder, url))
 
 
@@ -204,19 +238,19 @@ def paid_twice(bill: Path) -> int:
     return sum(times - 1 for times in given.values())
 
 
-def missing(plan: Plan, out: bytes) -> Books:
-    """Records that are not in the output, and such as are there again."""
-    seen = Counter(json.loads(line)["id"] for line in out.splitlines())
-    return Books(lost=plan.records - len(seen), doubled=seen.total() - len(seen))
+def missing(plan: Plan, expected: int, out: bytes) -> Books:
+    """Records, or lots, that are not in the output, and such as are there again."""
+    seen = Counter(json.loads(line)["lot" if plan.fold else "id"] for line in out.splitlines())
+    return Books(lost=expected - len(seen), doubled=seen.total() - len(seen))
 
 
 def against_reference(plan: Plan, folder: Path, url: str) -> Books:
-    """The output of the same pipe when nobody kills it: the same bytes, with -k in the same order."""
+    """The output of the same pipe when nobody kills it: the same bytes, without -U in the same order."""
     for _ in range(PATIENCE):  # an endpoint with errors may need more than one run
         if end(start(plan, folder, url, "quiet")):
             break
     one, other = ((folder / f"{name}.out").read_bytes().splitlines() for name in ("killed", "quiet"))
-    same = one == other if plan.keep_order else sorted(one) == sorted(other)
+    same = one == other if not plan.unordered else sorted(one) == sorted(other)
     return Books(different=int(not same))
 
 

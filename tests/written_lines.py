@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tool import jsonl
 
-from llmstream.done.done_file import seal
+from llmstream.done.line import seal
 from llmstream.watch.stages import Stage
 
 NOON = 1_795_521_600  # 2026-11-24T12:00:00Z
@@ -23,7 +23,7 @@ def iso(second: float) -> str:
 
 def fields(number: int, vote: int = 0, **more: Any) -> dict[str, Any]:
     """A line as our own writer makes it."""
-    told = {
+    line = {
         "key": f"{number:032x}" + (f"-v{vote}" if vote else ""),
         "answer": f'say "{number}" é\n',
         "model": "sim",
@@ -34,7 +34,7 @@ def fields(number: int, vote: int = 0, **more: Any) -> dict[str, Any]:
         "at": iso(NOON + number),
         "id": f"DS_{number}",
     }
-    return {**told, **more}
+    return {**line, **more}
 
 
 def rejected(number: int, why: str = "schema: no", **more: Any) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def written(path: Path, *parts: bytes | dict[str, Any]) -> Path:
     return path
 
 
-def told(it: Stage) -> dict[str, Any]:
+def as_dict(it: Stage) -> dict[str, Any]:
     return {
         "done": it.done,
         "calls": {model: spent.calls for model, spent in it.models.items()},
@@ -76,11 +76,11 @@ def start(
 
 def call(number: int, second: float | None = None, **more: Any) -> dict[str, Any]:
     line = fields(number)
-    told = {name: line[name] for name in ("key", "id", "model", "usage", "cost")}
+    same = {name: line[name] for name in ("key", "id", "model", "usage", "cost")}
     return event(
         "api_call_complete",
         number if second is None else second,
-        **{**told, "duration": 0.5, "attempt": 1, "rejected": None, **more},
+        **{**same, "duration": 0.5, "attempt": 1, "rejected": None, **more},
     )
 
 
@@ -91,7 +91,7 @@ def failed(second: float = 1, type: str = "http", status: int | None = 500, **mo
 
 
 def summary(second: float, **more: Any) -> dict[str, Any]:
-    told = {
+    books = {
         "read": 0,
         "out": 0,
         "failed": 0,
@@ -102,7 +102,7 @@ def summary(second: float, **more: Any) -> dict[str, Any]:
         "failures": {},
         **more,
     }
-    return event("run_summary", second, **told)
+    return event("run_summary", second, **books)
 
 
 def logged(path: Path, *events: dict[str, Any]) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmstream import __version__
 from llmstream.books import histogram
-from llmstream.records.values import Failure, Outcome, Reply, Request, Spent, Usage, added, told_usage
+from llmstream.records.values import Failure, Outcome, Reply, Request, Spent, Usage, sum_of_costs, usage_as_dict
 from llmstream.shell import messages
 
 if TYPE_CHECKING:
@@ -23,15 +23,19 @@ SHOWN = 10  # failures that get a line of their own; after that they are counted
 
 @dataclass(slots=True)
 class Counts:
-    """One run's books: read = out + failed + kept + unasked."""
+    """One run's books: read = out + failed + kept + unasked + lost."""
 
     read: int = 0
     out: int = 0
     failed: int = 0
-    told: int = 0  # failures; that of a group is one
+    failures: int = 0  # a group fails once
+    passed: int = 0  # handed on to stdout
     kept: int = 0  # answered and in the done-file, but stdout had gone
+    unasked: int = 0  # read ahead, and not answered because the run stopped
+    lost: int = 0  # called and paid for, and kept nowhere: there is no done-file, and stdout had gone
     answered: int = 0  # records whose answer is known, printed or not
-    unasked: int = 0  # read, and not asked because the run stopped
+    failing: int = 0  # records that will be failed when their turn comes, or are
+    finished: int = 0  # records that are over: answered, passed on or failed
     replayed: int = 0
     calls: int = 0  # requests that were put to the endpoint
     tries: int = 0  # HTTP calls, further tries and askings counted
@@ -42,20 +46,16 @@ class Counts:
     kinds: Counter[str] = field(default_factory=Counter)  # of failures
     began: float = field(default_factory=time.monotonic)
 
-    @property
-    def finished(self) -> int:
-        return self.answered + self.failed
-
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
-    def too_many(self, most: tuple[float, str] | None, seen: int) -> str | None:
+    def too_many(self, most: tuple[float, str] | None) -> str | None:
         """--max-errors: so many, or from the hundredth record on such a share. What is to be said then."""
         if most is None:
             return None
-        limit, unit = most
-        over = self.failed >= limit if not unit else seen >= 100 and self.failed * 100 > limit * seen
-        return f"stopped: {self.failed} of {seen} records failed (--max-errors {limit:g}{unit})" if over else None
+        (limit, unit), seen = most, self.finished
+        over = self.failing >= limit if not unit else seen >= 100 and self.failing * 100 > limit * seen
+        return f"stopped: {self.failing} of {seen} records failed (--max-errors {limit:g}{unit})" if over else None
 
 
 class Events:
@@ -70,7 +70,7 @@ class Events:
     @property
     def cost(self) -> float | None:
         """What the run has cost so far, in USD; None where that is not known."""
-        return added(spent.cost for spent in self.spent.values())
+        return sum_of_costs(spent.cost for spent in self.spent.values())
 
     def write(self, level: str, event: str, message: str, **fields: Any) -> None:
         if self._log:
@@ -101,7 +101,7 @@ class Events:
             "id": request.id,
             "model": model,
             "duration": duration,
-            "usage": told_usage(reply.usage),
+            "usage": usage_as_dict(reply.usage),
             "cost": cost,
             "attempt": attempt,
             "rejected": rejected,
@@ -138,7 +138,7 @@ class Events:
             "retry_in": None if retry_in is None else round(retry_in, 3),
         }
         if paid:
-            fields |= {"usage": told_usage(paid.usage), "cost": cost}
+            fields |= {"usage": usage_as_dict(paid.usage), "cost": cost}
         level = "ERROR" if retry_in is None else "WARNING"
         self._log.put(level, "api_call_error", f"call failed: {failure.message}", fields)
 
@@ -168,17 +168,17 @@ class Events:
     def failed(self, outcome: Outcome, failure: Failure, *, talkative: bool, kept_in: str | None) -> None:
         """Count a failed record, or group of them, and name it while the names are few."""
         counts, where = self.counts, outcome.source.where
-        counts.told += 1
+        counts.failures += 1
         counts.failed += outcome.of
         counts.kinds[failure.type] += outcome.of
         if len(counts.names) < 3:
             counts.names.append(where)
-        if counts.told <= SHOWN or talkative:
+        if counts.failures <= SHOWN or talkative:
             status = f" (HTTP {failure.status})" if failure.status and failure.status != 200 else ""
             messages.say(f"{where}: {failure.message}{status}")
-        elif counts.told == SHOWN + 1:
-            told = f"they are in {kept_in}" if kept_in else "-e FILE keeps them"
-            messages.say(f"further failures are counted, not shown; {told}")
+        elif counts.failures == SHOWN + 1:
+            where_to_look = f"they are in {kept_in}" if kept_in else "-e FILE keeps them"
+            messages.say(f"further failures are counted, not shown; {where_to_look}")
         self.write(
             "ERROR", "record_failed", f"record failed: {failure.message}", where=where,
             id=getattr(outcome.source, "id", None), type=failure.type, error=failure.message, status=failure.status,

@@ -14,8 +14,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Callable
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmstream.records import exact, words
@@ -112,17 +111,15 @@ class Log:
             self._waiting -= len(line)
 
 
-def options(o: SimpleNamespace) -> dict[str, Any]:
-    """What a log tells of the options: those that were given, and no secret among them."""
-    given = {name: value for name, value in vars(o).items() if value is not None and value is not False and value != ()}
-    for ours in ("closed", "named_files"):
-        given.pop(ours, None)
+def discreet_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a log holds of the options: those that were given, and no secret among them."""
+    given = {name: value for name, value in options.items() if value is not None and value is not False and value != ()}
     if "base_url" in given:
-        given["base_url"] = _bare(o.base_url)
+        given["base_url"] = _bare(given["base_url"])
     if "param" in given:
-        given["param"] = _discreet(dict(o.param))
+        given["param"] = _discreet(dict(given["param"]))
     if "take" in given:
-        given["take"] = [f"{'.'.join(path)}={how.name}" for path, how in o.take]
+        given["take"] = [f"{'.'.join(path)}={how.name}" for path, how in given["take"]]
     return given
 
 

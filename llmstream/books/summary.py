@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import stat
 import time
 from functools import reduce
-from typing import Any
+from typing import Any, Protocol
 
 from llmstream.books import histogram
 from llmstream.books.events import Counts, Events
 from llmstream.records import exact, words
+from llmstream.records.figures import dollars, duration, rate, tokens
 from llmstream.records.values import Spent
 from llmstream.shell import files, messages, named_files
 from llmstream.shell.messages import FIX_FIRST, Stop, warn, why
 
 MOST_SHOWN = 8  # models that a line names
+
+
+class Totals(Protocol):
+    """What a tool counts besides, for the end of the run."""
+
+    def as_lines(self) -> list[str]: ...  # for people
+
+    def as_dict(self) -> dict[str, Any]: ...  # for programs
+
 
 # -- for a person -------------------------------------------------------------------------------
 
@@ -26,7 +35,8 @@ MOST_SHOWN = 8  # models that a line names
 def books(counts: Counts) -> str:
     """The line of a run in which nobody was asked."""
     left = counts.read - counts.out - counts.failed
-    return ", ".join([*_records(counts), *[f"unfinished {left}"] * bool(left), _time(counts)])
+    unfinished = [f"unfinished {left}"] if left else []
+    return ", ".join([*_records(counts), *unfinished, _time(counts)])
 
 
 def lines(events: Events, usable: int | None, most: float | None = None) -> list[str]:
@@ -34,7 +44,9 @@ def lines(events: Events, usable: int | None, most: float | None = None) -> list
     most: what the run was allowed to cost."""
     counts = events.counts
     parts = _records(counts)
-    parts += [f"kept {counts.kept}"] * bool(counts.kept) + [f"unasked {counts.unasked}"] * bool(counts.unasked)
+    for name, count in (("kept", counts.kept), ("unasked", counts.unasked), ("lost", counts.lost)):
+        if count:
+            parts.append(f"{name} {count}")
     of = f" (of {usable} in the file)" if usable else ""
     tries = f" in {counts.tries} tries" if counts.tries != counts.calls else ""
     parts += [f"replayed {counts.replayed}{of}", *_saved(counts), f"calls {counts.calls}{tries}", _time(counts)]
@@ -49,23 +61,26 @@ def _records(counts: Counts) -> list[str]:
 
 def _saved(counts: Counts) -> list[str]:
     """Calls that need not be made, where the number of records does not say it already."""
-    saved = [f"{counts.recalled} calls by the done-file"] * (counts.recalled != counts.replayed)
-    saved += [f"{counts.shared} by --share"] * bool(counts.shared)
+    saved = []
+    if counts.recalled != counts.replayed:
+        saved.append(f"{counts.recalled} calls by the done-file")
+    if counts.shared:
+        saved.append(f"{counts.shared} by --share")
     return [f"saved {' and '.join(saved)}"] if saved else []
 
 
 def _time(counts: Counts) -> str:
     seconds = counts.seconds()
-    rate = counts.out / seconds if seconds >= 1 else 0
-    told = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
-    return f"{seconds:.1f} s" + f" ({told} records/s)" * bool(rate)
+    speed = f" ({rate(counts.out / seconds, 'records')})" if seconds >= 1 and counts.out else ""
+    return f"{seconds:.1f} s{speed}"
 
 
 def _taken(events: Events, most: float | None) -> list[str]:
     """Tokens, money and time of the calls."""
     if not events.spent:
         return []
-    parts = [tokens(total(events)), _money(events, most)]
+    spent = total(events)
+    parts = [f"tokens {tokens(spent.input, spent.output, spent.cached, spent.reasoning)}", _money(events, most)]
     if latency := latencies(events):
         parts.append("latency " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in latency.items()))
     return ["; ".join(parts)]
@@ -76,34 +91,12 @@ def total(events: Events) -> Spent:
     return reduce(Spent.plus, events.spent.values(), Spent())
 
 
-def tokens(spent: Spent) -> str:
-    cached = f" ({spent.cached:,} cached)" if spent.cached else ""
-    reasoning = f" ({spent.reasoning:,} reasoning)" if spent.reasoning else ""
-    return f"tokens {spent.input:,} in{cached}, {spent.output:,} out{reasoning}"
-
-
 def _money(events: Events, most: float | None) -> str:
     over = f", {dollars(events.cost - most)} over --max-cost" if most and events.cost and events.cost > most else ""
     each = [f"{words.brief(model, 60)} {dollars(spent.cost)}" for model, spent in events.spent.items()]
-    each = [*each[:MOST_SHOWN], *["..."] * (len(each) > MOST_SHOWN)]
+    if len(each) > MOST_SHOWN:
+        each = [*each[:MOST_SHOWN], "..."]
     return f"cost {dollars(events.cost)}{over}" + (f" ({', '.join(each)})" if len(each) > 1 else "")
-
-
-def dollars(cost: float | None) -> str:
-    """An amount as a person reads it; a dash where it is not known."""
-    if cost is None:
-        return "-"
-    if cost == 0 or cost >= 1:
-        return f"${cost:,.2f}"
-    if cost >= 0.01:
-        return f"${cost:.4f}"
-    return f"${cost:.{1 - math.floor(math.log10(cost))}f}".rstrip("0")
-
-
-def duration(seconds: float) -> str:
-    if seconds >= 0.9995:
-        return f"{seconds:.0f} s" if seconds >= 99.95 else f"{seconds:.3g} s"
-    return f"{seconds * 1000:.3g} ms"
 
 
 def latencies(events: Events) -> dict[str, float]:
@@ -115,7 +108,7 @@ def latencies(events: Events) -> dict[str, float]:
 # -- for programs -------------------------------------------------------------------------------
 
 
-def told(events: Events, status: int, stopped: str | None, **more: Any) -> dict[str, Any]:
+def as_dict(events: Events, status: int, stopped: str | None) -> dict[str, Any]:
     """Everything, as an object. stopped: why the run ended early."""
     counts = events.counts
     seconds, spent = counts.seconds(), total(events)
@@ -129,6 +122,7 @@ def told(events: Events, status: int, stopped: str | None, **more: Any) -> dict[
         "failed": counts.failed,
         "kept": counts.kept,
         "unasked": counts.unasked,
+        "lost": counts.lost,
         "replayed": counts.replayed,
         "calls": counts.calls,
         "tries": counts.tries,
@@ -142,7 +136,6 @@ def told(events: Events, status: int, stopped: str | None, **more: Any) -> dict[
         "latency": latencies(events),
         "failures": dict(counts.kinds),
         "first_failed": counts.names,
-        **more,
     }
 
 

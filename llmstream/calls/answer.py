@@ -11,87 +11,110 @@ from llmstream.records.values import Failure, Rejected, Reply, Usage
 from llmstream.records.words import brief
 
 Check = Callable[[Any], str | None]
-MOST_TOKENS = 10**12  # of one call; what says more cannot mean it, and sums would pass what JSON readers take
-# What endpoints call an end that came before the answer was whole.
+MOST_TOKENS = 10**12  # of one call; a larger count is a mistake, and sums would exceed what JSON readers take
+# What endpoints call an end that came before the answer was complete.
 _CUT = frozenset(("length", "max_tokens", "model_length", "abort", "error", "insufficient_system_resource"))
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def loads(body: bytes) -> Any:
+    """The JSON value that an endpoint sent; ValueError if it is none. Some begin it with a byte-order mark."""
+    return exact.loads_leniently(body.removeprefix(_BYTE_ORDER_MARK))
+
+
+# -- a reply --------------------------------------------------------------------------------------
 
 
 def read(body: bytes) -> Reply | Failure:
     """What a 200 says. Anything may come with a 200."""
     try:
-        data = _value_of(body)
+        data = _loads_quickly(body)
     except ValueError:
-        if body.lstrip()[:1] in (b"{", b"["):
-            return Failure("cut", "the reply was cut short: not whole JSON", 200)
-        seen = brief(body.decode(errors="replace"), 80)
-        return Failure("reply", f"the endpoint's answer is not JSON: {seen}" if seen else "the reply is empty", 200)
+        return _not_json(body.removeprefix(_BYTE_ORDER_MARK))
     if not isinstance(data, dict):
         return Failure("reply", "the endpoint's answer is not a JSON object", 200)
     try:
         choice = data["choices"][0]
         return _reply(data, choice, choice["message"])
     except (LookupError, TypeError, AttributeError):
-        said = error_text(data)
-        return Failure(
-            "reply", f"an error, with status 200: {said}" if said else "the endpoint's answer has no choices", 200
-        )
+        error = error_text(data)
+        if error:
+            return Failure("reply", f"an error, with status 200: {error}", 200)
+        return Failure("reply", "the endpoint's answer has no choices", 200)
 
 
-def _value_of(body: bytes) -> Any:
-    """What a reply holds, mended where an endpoint put into it what no JSON text may hold."""
+def _loads_quickly(body: bytes) -> Any:
     try:
         return exact.loads_quickly(body)
-    except ValueError:
-        return exact.loads_leniently(body)
+    except ValueError:  # it may hold something that no JSON text may hold
+        return loads(body)
+
+
+def _not_json(body: bytes) -> Failure:
+    if body.lstrip().startswith((b"{", b"[")):
+        return Failure("cut", "the reply was cut short: its JSON is incomplete", 200)
+    text = brief(body.decode(errors="replace"), 80)
+    if not text:
+        return Failure("reply", "the reply is empty", 200)
+    return Failure("reply", f"the endpoint's answer is not JSON: {text}", 200)
 
 
 def _reply(data: dict[str, Any], choice: dict[str, Any], message: dict[str, Any]) -> Reply:
-    refusal = message.get("refusal")
+    refusal, tier = message.get("refusal"), data.get("service_tier")
     return Reply(
-        content=_content(message.get("content")),
+        content=_text_of(message.get("content")),
         finish=str(choice.get("finish_reason") or ""),
         refusal=refusal if isinstance(refusal, str) and refusal else None,
         tools=bool(message.get("tool_calls") or message.get("function_call")),
         model=str(data.get("model") or ""),
         usage=_usage(data.get("usage")),
-        tier=tier if isinstance(tier := data.get("service_tier"), str) else None,
+        tier=tier if isinstance(tier, str) else None,
     )
 
 
-def _content(told: Any) -> str | None:
-    """The text of a message; some endpoints give it in parts, the model's thoughts among them."""
-    if isinstance(told, list):
-        parts = [part.get("text") for part in told if isinstance(part, dict) and part.get("type") == "text"]
-        return "".join(part for part in parts if isinstance(part, str)) if parts else None
-    return told if isinstance(told, str) else None
-
-
-def _usage(told: Any) -> Usage | None:
-    if not isinstance(told, dict):
+def _text_of(content: Any) -> str | None:
+    """The text of a message; some endpoints send it in parts, the model's thoughts among them."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
         return None
+    texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    if not texts:
+        return None
+    return "".join(text for text in texts if isinstance(text, str))
 
+
+def _usage(fields: Any) -> Usage | None:
+    if not isinstance(fields, dict):
+        return None
     usage = Usage(
-        _count(told, "prompt_tokens"),
-        _count(told, "completion_tokens"),
-        _count(told.get("prompt_tokens_details"), "cached_tokens"),
-        _count(told.get("completion_tokens_details"), "reasoning_tokens"),
+        _count(fields, "prompt_tokens"),
+        _count(fields, "completion_tokens"),
+        _count(fields.get("prompt_tokens_details"), "cached_tokens"),
+        _count(fields.get("completion_tokens_details"), "reasoning_tokens"),
     )
     return usage if max(usage) <= MOST_TOKENS else None
 
 
-def _count(where: Any, name: str) -> int:
-    found = where.get(name) if where and isinstance(where, dict) else None
-    return found if type(found) is int and found >= 0 else 0
+def _count(fields: Any, name: str) -> int:
+    """A number of tokens; zero if there is none that makes sense."""
+    count = fields.get(name) if isinstance(fields, dict) else None
+    return count if type(count) is int and count >= 0 else 0
 
 
 def paid(body: bytes) -> Reply | None:
-    """What a reply that is no answer took nevertheless, where it says so."""
+    """What a reply without an answer used nevertheless; None if it does not say."""
     try:
-        data = exact.loads_leniently(body)
+        data = loads(body)
     except ValueError:
         return None
-    reply = _reply(data, {}, {}) if isinstance(data, dict) else None
-    return reply if reply and reply.usage else None
+    if not isinstance(data, dict):
+        return None
+    reply = _reply(data, {}, {})
+    return reply if reply.usage else None
+
+
+# -- an answer ------------------------------------------------------------------------------------
 
 
 def judge(reply: Reply, check: Check | None) -> bytes | Rejected:
@@ -110,11 +133,11 @@ def judge(reply: Reply, check: Check | None) -> bytes | Rejected:
 
 
 def value(content: str, check: Check | None) -> bytes | Rejected:
-    """The value that the text of an answer stands for: itself, or with a schema the JSON in it."""
+    """The value that the text of an answer stands for: the text itself or, with a schema, the JSON in it."""
     if check is None:
         return exact.dumps_leniently(content)
     try:
-        found = exact.loads_leniently(_unfenced(content.strip()).encode(errors="surrogatepass"))
+        found = exact.loads_leniently(_without_fence(content.strip()).encode(errors="surrogatepass"))
     except ValueError as error:
         return Rejected("schema", f"it is not JSON ({brief(str(error), 100)})")
     wrong = check(found)
@@ -126,8 +149,8 @@ def value(content: str, check: Check | None) -> bytes | Rejected:
         return Rejected("schema", brief(str(error), 100))
 
 
-def _unfenced(text: str) -> str:
-    """What stands between ``` and ```, as models like to write it."""
+def _without_fence(text: str) -> str:
+    """What stands between ``` and ```, where models like to put JSON."""
     if text.startswith("```") and text.endswith("```"):
         kind, newline, inside = text[3:-3].partition("\n")
         if newline and kind.strip().lower() in ("", "json"):
@@ -141,9 +164,9 @@ def _unfenced(text: str) -> str:
 def error_of(body: bytes) -> tuple[str, str]:
     """The message and the code in the body of an HTTP error, whoever wrote it."""
     try:
-        data = exact.loads_leniently(body)
+        data = loads(body)
     except ValueError:
-        return brief(body.decode(errors="replace"), 200), ""
+        return brief(body.removeprefix(_BYTE_ORDER_MARK).decode(errors="replace"), 200), ""
     code = ""
     if isinstance(data, dict) and isinstance(data.get("error"), dict):
         code = str(data["error"].get("code") or data["error"].get("type") or "")
@@ -151,19 +174,19 @@ def error_of(body: bytes) -> tuple[str, str]:
 
 
 def error_text(data: Any) -> str:
-    """The words in a value that tells of an error; none where it does not."""
+    """The words in a JSON value that reports an error; empty if it reports none."""
     if isinstance(data, dict):
-        told = next((data[name] for name in ("error", "message", "detail") if data.get(name)), None)
-        if isinstance(told, (dict, list)):
-            return error_text(told) or brief(exact.dumps(told).decode())
-        return brief(str(told)) if told else ""
+        error = next((data[name] for name in ("error", "message", "detail") if data.get(name)), None)
+        if isinstance(error, (dict, list)):
+            return error_text(error) or brief(exact.dumps(error).decode())
+        return brief(str(error)) if error else ""
     if isinstance(data, list):
         return brief("; ".join(map(_complaint, data)))
     return brief(data) if isinstance(data, str) else ""
 
 
 def _complaint(item: Any) -> str:
-    """An entry of the list that FastAPI answers with, without the request's text that it quotes."""
+    """An entry of the list that FastAPI answers with, without the text of the request that it quotes."""
     if isinstance(item, dict) and "msg" in item:
         place = item.get("loc")
         return f"{'.'.join(map(str, place))}: {item['msg']}" if isinstance(place, list) else str(item["msg"])
@@ -179,5 +202,5 @@ _FORMAT = re.compile(
 
 
 def refuses_format(status: int, message: str) -> bool:
-    """Does this error say that the endpoint does not take the form of response_format?"""
+    """Does this error say that the endpoint does not accept this form of response_format?"""
     return status in (400, 404, 415, 422, 500, 501) and bool(_FORMAT.search(message))

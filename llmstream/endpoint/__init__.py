@@ -1,1 +1,1 @@
-"""The simulated endpoint: HTTP, answers, faults."""
+"""The simulated endpoint: its server and HTTP, its answers, its limits, faults and log."""

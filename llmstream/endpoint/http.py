@@ -6,15 +6,13 @@ Bytes become requests, a request becomes a reply, and the reply goes out in one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from http import HTTPStatus
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote
 
-import orjson
-
-from llmstream.endpoint.answers import Bad, Sent
+from llmstream.endpoint.errors import ApiError
+from llmstream.endpoint.replies import Reply, error_reply
 
 BODY_LIMIT = 64 << 20
 HEAD_LIMIT = 64 << 10
@@ -28,23 +26,13 @@ class Request(NamedTuple):
     keep: bool  # the connection, for more
 
 
-class Reply(NamedTuple):
-    status: int  # 0: there will be none
-    sent: Sent
-    headers: Mapping[str, str] = MappingProxyType({})
-    delay: float = 0.0
-    model: str | None = None
-    usage: dict[str, Any] | None = None
-    fault: str | None = None
-
-
 def requests(buffer: bytearray) -> Iterator[Request | bytes]:
     """The requests in a buffer as they become whole. Bytes: send them, then more must arrive."""
     while True:
         while (end := buffer.find(b"\r\n\r\n")) < 0 and len(buffer) <= HEAD_LIMIT:
             yield b""
         if not 0 <= end <= HEAD_LIMIT:
-            raise Bad(431, "The headers of the request are too large.")
+            raise ApiError(431, "The headers of the request are too large.")
         method, target, version, headers = _head(buffer[:end].decode("latin-1"))
         del buffer[: end + 4]
         if not buffer and headers.get("expect", "").lower() == "100-continue":
@@ -63,7 +51,7 @@ def _head(text: str) -> tuple[str, str, str, dict[str, str]]:
         if version not in ("HTTP/1.1", "HTTP/1.0") or not all(colon for _, colon, _ in fields):
             raise ValueError
     except ValueError:
-        raise Bad(400, "This is not HTTP/1.1.") from None
+        raise ApiError(400, "This is not HTTP/1.1.") from None
     return method, target, version, {name.lower(): value.strip() for name, _, value in fields}
 
 
@@ -73,9 +61,9 @@ def _size(text: str, base: int) -> int:
     except ValueError:
         size = -1
     if size < 0:
-        raise Bad(400, "The length of the request's body is not a number.")
+        raise ApiError(400, "The length of the request's body is not a number.")
     if size > BODY_LIMIT:
-        raise Bad(413, f"The body of the request is larger than {BODY_LIMIT} bytes.")
+        raise ApiError(413, f"The body of the request is larger than {BODY_LIMIT} bytes.")
     return size
 
 
@@ -90,7 +78,7 @@ def _take(buffer: bytearray, size: int) -> Generator[bytes, None, bytes]:
 def _line(buffer: bytearray) -> Generator[bytes, None, str]:
     while (end := buffer.find(b"\r\n")) < 0:
         if len(buffer) > HEAD_LIMIT:
-            raise Bad(400, "The chunks of the request's body are not well formed.")
+            raise ApiError(400, "The chunks of the request's body are not well formed.")
         yield b""
     return (yield from _take(buffer, end + 2)).decode("latin-1").strip()
 
@@ -147,8 +135,8 @@ class Connection(asyncio.Protocol):
         while not self.busy and not self.full:
             try:
                 found = next(self.requests)
-            except Bad as bad:
-                return self.send(error_reply(bad), keep=False)
+            except ApiError as error:
+                return self.send(error_reply(error), keep=False)
             if isinstance(found, bytes):
                 return self.transport.write(found)
             reply = self.answer(found)
@@ -168,17 +156,13 @@ class Connection(asyncio.Protocol):
         self.proceed()
 
     def send(self, reply: Reply, keep: bool) -> None:
-        sent = reply.sent
+        body = reply.body
         head = f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n"
-        fields = {"Content-Type": sent.kind, "Content-Length": len(sent.body), **reply.headers}
+        fields = {"Content-Type": body.kind, "Content-Length": len(body.data), **reply.headers}
         if not keep:
             fields["Connection"] = "close"
         head += "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
-        self.transport.write(b"%b\r\n%b" % (head.encode("latin-1"), sent.body[: sent.cut]))
-        self.busy = not keep or sent.cut is not None
+        self.transport.write(b"%b\r\n%b" % (head.encode("latin-1"), body.data[: body.cut]))
+        self.busy = not keep or body.cut is not None
         if self.busy:
             self.transport.close()
-
-
-def error_reply(bad: Bad) -> Reply:
-    return Reply(bad.status, Sent(orjson.dumps(bad.body)), bad.headers)

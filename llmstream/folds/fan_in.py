@@ -22,6 +22,23 @@ class Tree:
         self._fan_in = fan_in
         self._done: list[dict[int, Any]] = [{}]
         self._sizes: list[int] = []  # of the levels, as soon as they are known
+        self._leaf: list[Any] = []  # that is being gathered
+        self._leaves = 0
+
+    def add(self, part: Any) -> Node | None:
+        """A further part of what is folded; the leaf that it completes."""
+        self._leaf.append(part)
+        return self._cut() if len(self._leaf) == self._fan_in else None
+
+    def end(self) -> list[Node]:
+        """No more parts come: the last leaf, and the nodes above that lacked nothing but this word."""
+        last = [self._cut()] if self._leaf else []
+        return last + self.close(self._leaves)
+
+    def _cut(self) -> Node:
+        parts, self._leaf = self._leaf, []
+        self._leaves += 1
+        return Node(0, self._leaves - 1, parts)
 
     def put(self, level: int, number: int, value: Any) -> Node | None:
         """A node is done; the one above, if it was the last that this one lacked."""

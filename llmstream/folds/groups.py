@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from types import SimpleNamespace
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from llmstream.records import equality, exact, splicing
 from llmstream.records.values import Failure, Record
 
 T = TypeVar("T")  # what a tool holds of a group
+
+REMEMBERED = 1_000  # groups that have ended; a group that is split is split soon
+
+
+class GroupRules(NamedTuple):
+    """Which records are a group, and how it is known that it is complete."""
+
+    fields: tuple[equality.Path, ...] = ()  # whose values its records share; none: the whole input is one group
+    contiguous: bool = False  # its records follow one another
+    complete: equality.Path | None = None  # the field that says how many there are
+    warn: Callable[[str], None] = lambda _: None  # told once if they promise to follow one another and do not
 
 
 class Ready(NamedTuple, Generic[T]):
@@ -31,16 +41,15 @@ class _Open(Generic[T]):
 class Groups(Generic[T]):
     """The groups that are open, in the order of their first records.
 
-    With --sorted only one is, and with --complete each goes as soon as it is full; else all of
-    them wait for the end of the input.
+    If they are contiguous only one is, and if they say their size each goes as soon as it is complete;
+    otherwise all of them wait for the end of the input.
     """
 
-    def __init__(self, o: SimpleNamespace, begin: Callable[[Record], T], add: Callable[[T, Record], None]) -> None:
-        self._fields: tuple[equality.Path, ...] = o.group
-        self._sorted: bool = o.sorted
-        self._complete: equality.Path | None = getattr(o, "complete", None)
+    def __init__(self, rules: GroupRules, begin: Callable[[Record], T], add: Callable[[T, Record], None]) -> None:
+        self._rules = rules
         self._begin, self._add = begin, add
         self._open: dict[Hashable, _Open[T]] = {}
+        self._closed: dict[int, None] = {}  # hashes of contiguous groups, the latest ones
 
     def take(self, record: Record) -> Failure | list[Ready[T]]:
         """Put a record into its group; the groups that are ready with it."""
@@ -53,7 +62,8 @@ class Groups(Generic[T]):
         ready: list[Ready[T]] = []
         found = self._open.get(key)
         if found is None:
-            if self._sorted and self._open:
+            if self._rules.contiguous and self._open:
+                self._note_closed(record, hash(key))
                 ready = self.rest()
             found = self._open[key] = _Open(self._begin(record))
         found.size = size
@@ -64,42 +74,52 @@ class Groups(Generic[T]):
             ready.append(Ready(found.group))
         return ready
 
+    def _note_closed(self, record: Record, key: int) -> None:
+        """The open group ends, and another begins: a new one, if the records are sorted."""
+        if key in self._closed:
+            self._rules.warn(f"{record.where}: its group had ended already: the input is not sorted, or came with -U")
+            self._rules = self._rules._replace(warn=lambda _: None)
+        self._closed[hash(next(iter(self._open)))] = None
+        if len(self._closed) > REMEMBERED:
+            del self._closed[next(iter(self._closed))]
+
     def _size(self, record: Record) -> int | Failure:
-        """Of the record's group, as it says itself; 0 if nobody is to look."""
-        if not self._complete:
+        """Of the record's group, as it says itself; 0 if that is of no interest."""
+        if not self._rules.complete:
             return 0
-        size = equality.at(record.data, self._complete)
+        size = equality.at(record.data, self._rules.complete)
         if isinstance(size, int) and not isinstance(size, bool) and size > 0:
             return size
-        return Failure("group", f"{'.'.join(self._complete)}: not the size of a group")
+        return Failure("group", f"{'.'.join(self._rules.complete)}: not the size of a group")
 
     def rest(self) -> list[Ready[T]]:
         """All that are open."""
-        left, self._open = self._open, {}
-        return [Ready(one.group, self._lacking(one)) for one in left.values()]
-
-    def _lacking(self, one: _Open[T]) -> Failure | None:
-        if not self._complete:
-            return None
-        return Failure("incomplete", f"the group has {one.count} of {one.size} records")
+        left, self._open = list(self._open.values()), {}
+        if not self._rules.complete:
+            return [Ready(one.group) for one in left]
+        return [
+            Ready(one.group, Failure("incomplete", f"the group has {one.count} of {one.size} records")) for one in left
+        ]
 
     def _key(self, record: Record) -> Hashable:
         """What the records of a group have in common; a Failure if this one lacks it."""
-        data = record.data
-        if len(self._fields) == 1 and len(self._fields[0]) == 1:
-            name = self._fields[0][0]
-            return equality.equal(data[name]) if name in data else _lacks(name)
-        for path in self._fields:
+        data, fields = record.data, self._rules.fields
+        if len(fields) == 1 and len(fields[0]) == 1 and fields[0][0] in data:  # nearly always; it is quicker
+            return equality.exact_key(data[fields[0][0]])
+        for path in fields:
             if not splicing.holds(data, path):
-                return _lacks(".".join(path))
-        return tuple(equality.equal(equality.at(data, path)) for path in self._fields)
+                return Failure("group", f"no field '{'.'.join(path)}'")
+        return tuple(equality.exact_key(equality.at(data, path)) for path in fields)
 
 
-def _lacks(name: str) -> Failure:
-    return Failure("group", f"no field '{name}'")
+def in_canonical_order(members: Sequence[Record]) -> list[Record]:
+    """The same order whichever came first: by id where all have one of their own, otherwise by content."""
+    if all(record.id is not None for record in members) and len({record.id for record in members}) == len(members):
+        return sorted(members, key=lambda record: (str(type(record.id)), record.id))
+    return sorted(members, key=lambda record: exact.dumps(record.data))
 
 
-def shared(record: Record, fields: Iterable[equality.Path]) -> Record:
+def shared_fields(record: Record, fields: Iterable[equality.Path]) -> Record:
     """A record of the fields alone that a group has in common."""
     only = Record(b"{}", {}, record.where)
     for path in fields:

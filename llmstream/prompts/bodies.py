@@ -184,8 +184,8 @@ def lowered(body: bytes, rung: int) -> bytes:
     if rung == 2:
         data["response_format"] = {"type": "json_object"}
     if rung > 1:
-        told = "Answer with one JSON object that fits this JSON Schema, and nothing else:\n"
-        data["messages"][-1]["content"] += f"\n\n{told}{exact.dumps(schema).decode()}"
+        demand = "Answer with one JSON object that fits this JSON Schema, and nothing else:\n"
+        data["messages"][-1]["content"] += f"\n\n{demand}{exact.dumps(schema).decode()}"
     return exact.dumps(data)
 
 

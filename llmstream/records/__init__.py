@@ -1,1 +1,1 @@
-"""Values, exact JSON, lines, equality, schemas, tables: bytes to records and back. Knows nothing else."""
+"""Values, exact JSON, lines, formats of files, equality, schemas: bytes to records and back. Knows nothing else."""

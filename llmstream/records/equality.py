@@ -1,4 +1,4 @@
-"""When do two values count as the same? For whoever counts votes or folds records."""
+"""When do two values count as the same? For counting votes and folding records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Path = tuple[str, ...]
 
 
 def text(value: str) -> str:
-    """A string without what people do not mean: case, white space around and between, ways to write an accent."""
+    """A string without differences that nobody means: case, white space, the way an accent is encoded."""
     return _of_label(value) if len(value) <= _LABEL else _text(value)
 
 
@@ -26,31 +26,31 @@ def _text(value: str) -> str:
     return " ".join(folded.split())
 
 
-_LABEL = 64  # characters; what is no longer often comes again
+_LABEL = 64  # characters; a text this short often comes again
 _of_label = lru_cache(maxsize=1 << 14)(_text)
 
 
 def decimal(value: float) -> int | Decimal:
-    """A number as it was written: 0.1 is a tenth, not the double that is nearest to it."""
+    """A number as it was written: 0.1 is a tenth, not the double nearest to it."""
     if isinstance(value, int):
         return value
     try:
         found = Decimal(str(value))
     except ArithmeticError:  # an exponent beyond all reason
         return 0
-    return found if found.adjusted() > _NOUGHT else 0
+    return found if found.adjusted() > _NEGLIGIBLE else 0
 
 
-_NOUGHT = -10_000  # the power of ten below which a number is not worth the digits it would take
+_NEGLIGIBLE = -10_000  # the power of ten below which a number is not worth the digits it would take
 
 
 def number(value: float) -> Fraction:
-    """The same, for arithmetic."""
+    """A number as it was written, for arithmetic."""
     return Fraction(decimal(value))
 
 
 def key(value: Any) -> Hashable:
-    """Equal for values that count as the same, whatever their kind."""
+    """A key that is equal for values that count as the same, whatever their kind."""
     match value:
         case None | bool():
             return str(value), None
@@ -64,8 +64,8 @@ def key(value: Any) -> Hashable:
             return "object", frozenset((name, key(inner)) for name, inner in value.items())
 
 
-def equal(value: Any) -> Hashable:
-    """The same for equal JSON values only: numbers by value, whatever the order of the fields."""
+def exact_key(value: Any) -> Hashable:
+    """A key that is equal for equal JSON values only: numbers by value, objects whatever the order of their fields."""
     match value:
         case str():
             return value
@@ -74,13 +74,13 @@ def equal(value: Any) -> Hashable:
         case int() | float():
             return "number", decimal(value)
         case list():
-            return "list", tuple(map(equal, value))
+            return "list", tuple(map(exact_key, value))
         case _:
-            return "object", frozenset((name, equal(inner)) for name, inner in value.items())
+            return "object", frozenset((name, exact_key(inner)) for name, inner in value.items())
 
 
 def identity(item: Any, match: tuple[Path, ...]) -> Hashable:
-    """What tells an item of a list from the others: of an object the fields that identify it."""
+    """A key that tells an item of a list from the others: for an object, the fields that identify it."""
     if not isinstance(item, dict):
         return key(item)
     found = [at(item, path) for path in match]

@@ -1,7 +1,7 @@
 """JSON in and out without losing a digit.
 
-orjson reads and writes. What it would change without a word (whole numbers beyond 64 bits,
-long decimals) is read by the standard library instead and remembers how it was written.
+orjson reads and writes. What it would silently change (whole numbers beyond 64 bits, long
+decimals) is read by the standard library instead, and remembers how it was written.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import json
 import math
 import re
 from decimal import Decimal
+from itertools import chain
 from typing import Any, Self
 
 import orjson
 
-DEEPEST = 200  # lists and objects within one another; jq and orjson write little more than that
+DEEPEST = 200  # levels of lists and objects; jq and orjson write little more than that
 
-# A text with its digits, signs and brackets made alike, in which a number shows that a double,
-# or a 64-bit integer, may not be able to hold. Looking for it so is ten times as fast as by pattern.
+# Makes the digits, signs and brackets of a text alike, so that a number shows which may not fit a double or
+# a 64-bit integer. This is ten times as fast as a regular expression.
 _OUTLINE = bytes.maketrans(b"123456789.E+{", b"0000000000e-[")
 _SIXTEEN_DIGITS = b"0" * 16
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -73,7 +74,7 @@ _decoder = json.JSONDecoder(parse_int=_whole, parse_float=_decimal, parse_consta
 
 
 def loads(raw: bytes) -> Any:
-    """The value of a JSON text; ValueError says why it is none."""
+    """The value of a JSON text; ValueError says what is wrong with it."""
     outline = raw.translate(_OUTLINE)
     if _SIXTEEN_DIGITS in outline or b"0e000" in outline or b"0e-000" in outline:
         value = _carefully(raw)
@@ -101,18 +102,15 @@ def _carefully(raw: bytes) -> Any:
 def _refuse_deep(value: Any) -> None:
     level: list[Any] = [[value]]
     for _ in range(DEEPEST + 1):
-        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, (dict, list))]
+        inside = chain.from_iterable(part.values() if isinstance(part, dict) else part for part in level)
+        level = [part for part in inside if isinstance(part, (dict, list))]
         if not level:
             return
     raise ValueError("nested too deep")
 
 
-def _inside(value: Any) -> Any:
-    return value.values() if isinstance(value, dict) else value
-
-
 def loads_leniently(raw: bytes) -> Any:
-    """The same for what a model or an endpoint sent: what no JSON text may hold becomes U+FFFD."""
+    """Like loads, for what a model or an endpoint sent: what no JSON text may hold becomes U+FFFD."""
     try:
         return loads(raw)
     except ValueError:
@@ -125,7 +123,7 @@ def loads_leniently(raw: bytes) -> Any:
 
 
 def loads_quickly(raw: bytes) -> Any:
-    """The value of a JSON text of which nobody looks at the numbers; ValueError says why it is none."""
+    """The value of a JSON text whose numbers nobody looks at; ValueError says what is wrong with it."""
     return orjson.loads(raw)
 
 
@@ -147,12 +145,12 @@ def _as_written(value: Any) -> orjson.Fragment:
 
 
 def dumps(value: Any) -> bytes:
-    """JSON on one line; TypeError for what is none."""
+    """JSON on one line; TypeError for a value that JSON does not have."""
     return orjson.dumps(value, default=_as_written, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
 
 
 def dumps_leniently(value: Any) -> bytes:
-    """The same, with U+FFFD for each half of a surrogate pair."""
+    """Like dumps, with U+FFFD for each half of a surrogate pair."""
     try:
         return dumps(value)
     except TypeError:

@@ -1,4 +1,4 @@
-"""A record's own bytes with something spliced in: all else stays as it was written."""
+"""A record's own bytes with something spliced in: everything else stays as it was written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmstream.records.values import Record
 
 
 def put(record: Record, path: tuple[str, ...], value: bytes) -> bytes:
-    """The record's bytes with a value at a path; all else stays as it was written."""
+    """The record's bytes with a value at a path."""
     if path[0] not in record.data:
         for name in reversed(path[1:]):
             value = b"{%b:%b}" % (exact.dumps(name), value)
@@ -22,14 +22,14 @@ def put(record: Record, path: tuple[str, ...], value: bytes) -> bytes:
 
 
 def put_each(record: Record, places: Sequence[tuple[tuple[str, ...], bytes]]) -> bytes:
-    """The same for several paths, each with a value of its own."""
+    """The record's bytes with values at several paths."""
     for path, value in places[:-1]:
         record = with_value(record, path, value)
     return put(record, *places[-1]) if places else record.line
 
 
 def with_value(record: Record, path: tuple[str, ...], value: bytes) -> Record:
-    """The record with a value at a path. Of its data only the names of the fields are kept up: put looks for these."""
+    """The record with a value at a path. In its data only the names of the fields are up to date: put needs no more."""
     return record._replace(line=put(record, path, value), data={**record.data, path[0]: None})
 
 
@@ -41,7 +41,7 @@ def merge(record: Record, answer: bytes) -> Record:
 
 
 def blocked(data: dict[str, Any], path: tuple[str, ...]) -> str | None:
-    """The field on the way to a path that is no object, if there is one."""
+    """The field on the way to a path that is not an object, if there is one."""
     here: Any = data
     for depth, name in enumerate(path[:-1]):
         here = here.get(name)
@@ -93,7 +93,7 @@ def _put(text: str, path: tuple[str, ...], value: str) -> str:
             value = f"{{{exact.dumps(part).decode()}:{value}}}"
         comma = "," if text[1:-1].strip() else ""
         return f"{text[:-1]}{comma}{exact.dumps(name).decode()}:{value}}}"
-    _, _, start, end = found[-1]  # of names that stand twice the last one counts
+    _, _, start, end = found[-1]  # if a name is repeated, the last one wins
     if inner:
         value = _put(text[start:end] if text[start] == "{" else "{}", inner, value)
     return text[:start] + value + text[end:]
@@ -106,7 +106,7 @@ def text_of(text: str, name: str) -> str:
 
 
 def without(text: str, name: str) -> str:
-    """An object's text without a member: the inverse of put, byte for byte."""
+    """An object's text without a member: undoes put, byte for byte."""
     members = list(_members(text))
     at = max(n for n, member in enumerate(members) if member[0] == name)
     _, start, _, end = members[at]

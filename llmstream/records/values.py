@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 class Record(NamedTuple):
     """One JSON object of the input."""
 
-    line: bytes  # its own bytes, white space around them taken off
+    line: bytes  # its own bytes, without white space around them
     data: dict[str, Any]
     where: str  # "<stdin>:17"
 
@@ -20,28 +20,45 @@ class Record(NamedTuple):
 
 
 class BadLine(NamedTuple):
-    """A line of the input that is no record."""
+    """A line of the input that is not a record."""
 
     raw: bytes
     where: str
     why: str
 
 
+Found = list[Record | BadLine]  # what was read
+
+
 class Reader(Protocol):
-    """What turns the bytes of one file into records."""
+    """What turns the bytes of one file into records. They come in chunks, cut anywhere."""
 
-    def feed(self, chunk: bytes) -> list[Record | BadLine]: ...  # what this chunk completes
+    def feed(self, chunk: bytes) -> Found: ...  # what this chunk completes
 
-    def end(self) -> list[Record | BadLine]: ...  # what is left when the file has ended
+    def end(self) -> Found: ...  # what is left when the file has ended
+
+
+class Unreadable(ValueError):
+    """Why a reader can make nothing of a file until something is changed, in one line."""
+
+
+class Dialect(NamedTuple):
+    """How a file is written, as far as the file itself does not say."""
+
+    encoding: str = "utf-8"
+    delimiter: str = ","  # between the cells of CSV
+    header: bool = True  # does the first row of CSV name the fields?
+    columns: tuple[str, ...] = ()  # their names where it does not; without any, they are 1, 2, 3 ...
+    raw_text: bool = False  # is a line a text, and not JSON?
 
 
 class Request(NamedTuple):
     """What would go to the API for one record alone."""
 
     body: bytes
-    key: str  # the digest of that body; behind it the occurrence and the sample
+    key: str  # the digest of that body, followed by the occurrence and the sample
     id: str | int | None = None
-    model: str = ""  # that is asked
+    model: str = ""  # the one that is asked
 
 
 class Usage(NamedTuple):
@@ -60,7 +77,7 @@ class Reply(NamedTuple):
     tools: bool
     model: str
     usage: Usage | None
-    tier: str | None = None  # of service: what it costs depends on that
+    tier: str | None = None  # of service; the price depends on it
 
 
 class Answer(NamedTuple):
@@ -77,7 +94,7 @@ class Answer(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """What calls of one model took. A cost of None: not all of it is known."""
+    """What the calls of one model took. The cost is None if a part of it is not known."""
 
     calls: int = 0
     input: int = 0
@@ -93,12 +110,12 @@ class Spent(NamedTuple):
             self.output + other.output,
             self.cached + other.cached,
             self.reasoning + other.reasoning,
-            added((self.cost, other.cost)),
+            sum_of_costs((self.cost, other.cost)),
         )
 
 
-def together(answers: Sequence[Answer], value: bytes) -> Answer:
-    """What came of several answers, as one: what they cost together, and the latency of the slowest."""
+def combined(answers: Sequence[Answer], value: bytes) -> Answer:
+    """Several answers as one: what they cost together, and the latency of the slowest."""
     usages = [answer.usage for answer in answers if answer.usage]
     return Answer(
         value=value,
@@ -107,13 +124,13 @@ def together(answers: Sequence[Answer], value: bytes) -> Answer:
         usage=Usage(*map(sum, zip(*usages, strict=True))) if usages else None,
         latency=max(answer.latency for answer in answers),
         attempts=sum(answer.attempts for answer in answers),
-        cost=added(answer.cost for answer in answers),
+        cost=sum_of_costs(answer.cost for answer in answers),
         replayed=all(answer.replayed for answer in answers),
     )
 
 
-def added(costs: Iterable[float | None]) -> float | None:
-    """What they come to; None where one of them is not known."""
+def sum_of_costs(costs: Iterable[float | None]) -> float | None:
+    """The sum; None if one of them is not known."""
     total = 0.0
     for cost in costs:
         if cost is None:
@@ -122,23 +139,23 @@ def added(costs: Iterable[float | None]) -> float | None:
     return round(total, 12)
 
 
-def told_usage(usage: Usage | None) -> dict[str, int] | None:
-    """Usage for people and programs: without what is nought."""
+def usage_as_dict(usage: Usage | None) -> dict[str, int] | None:
+    """Usage for people and programs, without what is zero."""
     if usage is None:
         return None
-    told = {"input": usage.input, "output": usage.output}
+    found = {"input": usage.input, "output": usage.output}
     if usage.cached:
-        told["cached"] = usage.cached
+        found["cached"] = usage.cached
     if usage.reasoning:
-        told["reasoning"] = usage.reasoning
-    return told
+        found["reasoning"] = usage.reasoning
+    return found
 
 
-def told(answer: Answer) -> dict[str, Any]:
-    """What --meta prints, the same at replay."""
+def meta_of(answer: Answer) -> dict[str, Any]:
+    """What --meta prints; a replay prints the same."""
     return {
         "model": answer.model,
-        "usage": told_usage(answer.usage),
+        "usage": usage_as_dict(answer.usage),
         "cost": answer.cost,
         "latency": answer.latency,
         "attempts": answer.attempts,
@@ -151,6 +168,7 @@ class Rejected(NamedTuple):
     type: str  # length, content_filter, refusal, tool_calls, empty, schema
     why: str
     content: str = ""  # what the model said
+    attempts: int = 0  # in this run
 
     @property
     def worth_asking_again(self) -> bool:
@@ -167,7 +185,7 @@ class Failure(NamedTuple):
 
     @property
     def unasked(self) -> bool:
-        """Is it only that nobody was asked?"""
+        """Was nobody asked, so that nothing is wrong with the record itself?"""
         return self.type in ("stopped", "offline")
 
 
@@ -178,9 +196,23 @@ class Outcome(NamedTuple):
     out: bytes = b""
     failure: Failure | None = None
     replayed: bool = False
-    of: int = 1  # records that it stands for: a group is one outcome
-    others: Sequence[Record] = ()  # those of them that fail with it
-    value: bytes = b""  # the answer in it
+    of: int = 1  # how many records it stands for: a group is one outcome
+    others: Sequence[Record] = ()  # the further records that fail with it
+    value: bytes = b""  # the answer that went into it
+
+    @property
+    def size(self) -> int:
+        """The bytes that it holds on to."""
+        sources = (self.source, *self.others)
+        return len(self.out) + sum(len(one.line if isinstance(one, Record) else one.raw) for one in sources)
+
+    def without_source(self) -> Outcome:
+        """All that is needed to print it: of its record only what it is called."""
+        source = self.source
+        if self.failure or not isinstance(source, Record):
+            return self
+        data = {"id": source.id} if source.id is not None else {}
+        return self._replace(source=Record(b"", data, source.where), others=())
 
 
 NOT_STARTED = Failure("stopped", "the run stopped before this record was asked")

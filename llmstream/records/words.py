@@ -19,6 +19,17 @@ def brief(text: str, limit: int = 300) -> str:
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
+def both_ends(text: str, limit: int = 120) -> str:
+    """Foreign text on one line; of a long one the beginning and the end, which says what was expected."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-limit // 2 :]}"
+
+
+def name_of_input(name: str) -> str:
+    """What a message calls a file that is read."""
+    return "<stdin>" if name == "-" else name
+
+
 def for_terminal(out: bytes) -> bytes:
     """Output with its control characters escaped as JSON would; newlines and tabs stay."""
     return _RAW_CONTROL.sub(_harmless, out.decode(errors="replace")).encode()

@@ -6,24 +6,32 @@ import contextlib
 import os
 import select
 import stat
-from types import SimpleNamespace
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from llmstream.records import reading, words
 from llmstream.records.values import BadLine, Failure, Record
 from llmstream.shell import messages
 from llmstream.shell.messages import CANNOT_WRITE, FIX_FIRST, Stop, why
-from llmstream.shell.named_files import Identity, claim, identity, is_stderr, refuse_shared
+from llmstream.shell.named_files import Identity, NamedFile, claim, identity, is_stderr, refuse_shared
 
 CHUNK = 64 << 10
 
 
-def check(o: SimpleNamespace, names: list[str]) -> set[Identity]:
+class Streams(NamedTuple):
+    """What the command line and the caller gave: attributes of the options that have these names."""
+
+    closed: frozenset[int]  # of the standard streams
+    named_files: Sequence[NamedFile]
+
+
+def check(streams: Streams, names: Sequence[str]) -> set[Identity]:
     """Refuse streams that cannot work; the identities of the regular files that are read."""
     import fcntl
 
-    refuse_shared(o.named_files, names)
-    if 1 in o.closed or fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+    if 1 in streams.closed or fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
         raise Stop(CANNOT_WRITE, "cannot write stdout: it is closed")
+    refuse_shared(streams.named_files, names)
     inputs = set()
     for name in names:
         status = _readable(name)
@@ -45,7 +53,7 @@ def _readable(name: str) -> os.stat_result:
     return status
 
 
-def size(names: list[str]) -> int | None:
+def size(names: Sequence[str]) -> int | None:
     """How many bytes there are to read, if that can be told beforehand."""
     total = 0
     for name in names:
@@ -106,7 +114,7 @@ class Errors:
         self._terminal = os.isatty(self._fd)
 
     def put(self, source: Record | BadLine, failure: Failure) -> None:
-        line = reading.failed(source, failure, messages.tool)
+        line = reading.failed_line(source, failure, messages.tool)
         line = (words.for_terminal(line) if self._terminal else line) + b"\n"
         try:
             while line:

@@ -7,10 +7,10 @@ came from data or from an endpoint is escaped before a terminal sees it.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable
 from typing import NoReturn
 
 from llmstream.records.words import escape
@@ -123,12 +123,12 @@ def die_by(number: int) -> NoReturn:
     os._exit(128 + number)  # where the signal could not be delivered
 
 
-def leave(name: str, main: Callable[[list[str]], int]) -> NoReturn:
-    """Run a tool and exit with its status: no traceback, no second flush, no status 120."""
+def leave(name: str) -> NoReturn:
+    """Run the tool of this name and exit with its status: no traceback, no second flush, no status 120."""
     global tool
     tool = name
     try:
-        status = main(sys.argv[1:])
+        status: int = importlib.import_module(f"llmstream.{name.partition('-')[2]}").main(sys.argv[1:])
     except Stop as stop:
         say(stop.reason)
         status = stop.status

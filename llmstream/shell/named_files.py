@@ -30,7 +30,7 @@ def refuse_shared(named: Sequence[NamedFile], inputs: Iterable[str] = ()) -> Non
     streams = [NamedFile("stdout", 1, OWN), NamedFile("stderr", 2, WRITTEN)]
     for one, other in combinations([*named, *read, *streams], 2):
         uses = {one.use, other.use}
-        if uses == {READ} or not _same(one.file, other.file):
+        if uses == {READ} or one in streams or not _same(one.file, other.file):
             continue
         if uses == {WRITTEN} and is_stderr(one.file):
             continue  # messages, events and failed records may follow one another there

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from llmstream import __version__
 from llmstream.shell import messages
 from llmstream.shell.messages import FIX_FIRST, Stop, why
 from llmstream.shell.named_files import OWN, READ, WRITTEN, NamedFile, refuse_shared
+
+T = TypeVar("T")
 
 
 class Option(NamedTuple):
@@ -23,11 +26,14 @@ class Option(NamedTuple):
     short: str = ""
     value: str = ""  # how the manual calls the value; none: a flag
     help: str = ""
-    read: Callable[[str], Any] = str  # ValueError says what was wanted
+    read: Callable[[str], Any] = str  # ValueError says what is needed
     default: Any = None
     many: bool = False  # may be given again; the values become a tuple
     shared: bool = False  # makes sense for every stage of a pipe: LLMSTREAM_... sets it too
     file: str = ""  # what is done with the file that it names; "@": the file behind an @ is read
+    place: bool = False  # a place in the record: none may lie within another
+    needs: tuple[str, ...] = ()  # options of which one must be given with it
+    excludes: tuple[tuple[str, str], ...] = ()  # options that cannot be given with it, and why
 
     @property
     def name(self) -> str:
@@ -143,10 +149,10 @@ def _option(table: tuple[Option, ...], word: str, rest: list[str]) -> tuple[Opti
         if attached is not None and word.startswith("--"):
             raise Stop(FIX_FIRST, f"cannot use {word}: {flag} takes no value")
         if attached is not None:
-            rest.insert(0, f"-{attached}")  # flags in one word: -kr
+            rest.insert(0, f"-{attached}")  # flags in one word: -Ur
         return option, True
     if attached is None and not rest:
-        raise Stop(FIX_FIRST, f"cannot use {flag}: it wants {option.value} behind it")
+        raise Stop(FIX_FIRST, f"cannot use {flag}: it needs {option.value} after it")
     value = rest.pop(0) if attached is None else attached
     return option, _value(option, value, f"{flag} {value}")
 
@@ -167,8 +173,8 @@ def _settled(option: Option, given: list[Any] | None, environ: Mapping[str, str]
 def _value(option: Option, text: str, shown: str) -> Any:
     try:
         return option.read(text if option.value == "FILE" else in_utf8(text))
-    except ValueError as wanted:
-        raise Stop(FIX_FIRST, f"cannot use {shown}: it wants {wanted}") from None
+    except ValueError as needed:
+        raise Stop(FIX_FIRST, f"cannot use {shown}: it needs {needed}") from None
 
 
 def _unknown(flag: str, known: Mapping[str, Option]) -> Option:
@@ -177,6 +183,42 @@ def _unknown(flag: str, known: Mapping[str, Option]) -> Option:
     near = ["--help"] if flag in ("-h", "-?") else difflib.get_close_matches(flag, known, 1)
     hint = f"did you mean {near[0]}?" if near else "see --help"
     raise Stop(FIX_FIRST, f"no such option {flag}: {hint}")
+
+
+def check_together(table: Sequence[Option], o: SimpleNamespace) -> None:
+    """Stop at options that do not go together."""
+    by_name = {option.name: option for option in table}
+    for option in table:
+        if not _is_given(option, o):
+            continue
+        if option.needs and not any(_is_given(by_name[name], o) for name in option.needs):
+            needed = [f"{by_name[name].flag} {by_name[name].value}".rstrip() for name in option.needs]
+            raise Stop(FIX_FIRST, f"cannot use {option.flag} alone: it needs {' or '.join(needed)}")
+        for name, reason in option.excludes:
+            if _is_given(by_name[name], o):
+                both = f"{option.flag} and {by_name[name].flag}"
+                raise Stop(FIX_FIRST, f"cannot use {both} together: {reason}")
+    _check_places([option for option in table if option.place], o)
+
+
+def _is_given(option: Option, o: SimpleNamespace) -> bool:
+    value = getattr(o, option.name)
+    return value not in (None, False, ()) and value != option.default
+
+
+def _check_places(places: Sequence[Option], o: SimpleNamespace) -> None:
+    """No place in the record may lie within another."""
+    given = [(option.flag, getattr(o, option.name)) for option in places if getattr(o, option.name)]
+    for (one, here), (other, there) in combinations(given, 2):
+        if all(name == same for name, same in zip(here, there, strict=False)):
+            both = f"{one} {'.'.join(here)} and {other} {'.'.join(there)}"
+            raise Stop(FIX_FIRST, f"cannot use {both}: one is within the other")
+
+
+def pick(o: SimpleNamespace, kind: type[T]) -> T:
+    """A frozen value, made of the options that its fields are named after; others have their default."""
+    fields: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]  # a NamedTuple: no type variable can say so
+    return kind(**{name: getattr(o, name) for name in fields if hasattr(o, name)})
 
 
 def named_files(table: Iterable[Option], o: SimpleNamespace) -> list[NamedFile]:
@@ -233,9 +275,11 @@ def command_line(
         sys.exit(messages.print_out(usage(forms, about, table, tool), closed))
     if o.version:
         sys.exit(messages.print_out(f"{tool} {__version__}\n", closed))
-    o.closed = closed
-    o.named_files = named_files(table, o)
-    refuse_shared(o.named_files)
+    named = named_files(table, o)
+    refuse_shared(named)
+    check_together(table, o)
+    o.options = dict(vars(o))
+    o.closed, o.named_files = closed, named
     messages.quiet = getattr(o, "quiet", False)
     return o, operands
 
@@ -256,10 +300,10 @@ def text_or_file(name: str, value: str) -> str:
     return text_of(name, value[1:]) if value.startswith("@") else value
 
 
-def prompt_and_files(o: SimpleNamespace, operands: list[str]) -> tuple[str, list[str]]:
+def prompt_and_files(prompt_file: str | None, operands: list[str]) -> tuple[str, list[str]]:
     """The program first, then the files, as jq has it."""
-    if o.prompt_file is not None:
-        return text_of("prompt file", o.prompt_file), operands or ["-"]
+    if prompt_file is not None:
+        return text_of("prompt file", prompt_file), operands or ["-"]
     if not operands:
         raise Stop(FIX_FIRST, "no PROMPT: say what to ask, or -f PROMPTFILE; see --help")
     prompt, *files = operands
@@ -331,17 +375,18 @@ FOR_MODELS = (
     Option("schema", "S", "SCHEMA", "structured output: fields as in 'name, age int, tags [str], tone good|bad', "
            "a JSON Schema, or @FILE", some, file="@"),
     Option("output", "o", "FIELD", "where the answer goes; a.b nests, . merges an object into the record",
-           field, ("output",)),
-    Option("meta", "M", "FIELD", "also put model, usage, cost, latency and attempts there", own_field),
+           field, ("output",), place=True),
+    Option("meta", "M", "FIELD", "also put model, usage, cost, latency and attempts there", own_field, place=True),
     Option("raw-input", "R", help='each line is text: the record is {"text": line}'),
-    Option("raw-output", "r", help="print the answer alone: text as it is, anything else as JSON"),
+    Option("raw-output", "r", help="print the answer alone: text as it is, anything else as JSON",
+           excludes=(("meta", "-r prints the answer alone"),)),
     Option("done", "d", "FILE", "the done-file: answers are kept there, and what is there is not asked again", some,
            file=OWN),
     Option("once", help="what was rejected in an earlier run is not asked again", shared=True),
-    Option("offline", help="replay only: call nothing", shared=True),
+    Option("offline", help="replay only: call nothing", shared=True, needs=("done",)),
     Option("errors", "e", "FILE", "failed records, each with what went wrong; can be fed back in", some,
            file=WRITTEN),
-    Option("keep-order", "k", help="print in the order of the input"),
+    Option("unordered", "U", help="print each record as soon as it is answered, not in the order of the input"),
     Option("jobs", "j", "N", "calls in flight", whole(1, 10000), 8, shared=True),
     Option("timeout", "", "SECONDS", "of one call", number(0.001), 60.0, shared=True),
     Option("retries", "", "N", "further tries of one call", whole(0), 5, shared=True),
@@ -354,7 +399,7 @@ FOR_MODELS = (
            shared=True),
     Option("prices", "", "FILE", "prices of models that are not known, or other ones, as JSON", some, shared=True,
            file=READ),
-    Option("share", help="equal requests are one call (wants -d)"),
+    Option("share", help="equal requests are one call (needs -d)", needs=("done",)),
     Option("summary", "", "FILE", "what the run came to, as JSON", some, file=WRITTEN),
     Option("log", "", "FILE", "add events to FILE, as JSON Lines", some, shared=True, file=WRITTEN),
     Option("progress", help="a progress line; on no terminal one a minute", shared=True),

@@ -16,14 +16,14 @@ import select
 import stat
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
+from llmstream.records.values import Outcome
 from llmstream.shell import files
+from llmstream.shell.line_writer import LineWriter
 
 T = TypeVar("T")
 _Order = tuple[Callable[[], Any], "asyncio.Future[Any]"]
-
-_Part = tuple[bytes, int]  # what goes out, and how many records of the input it stands for
 
 ROOM = 1 << 20  # bytes that may wait for a slow reader; more, and the flow waits with them
 
@@ -80,44 +80,60 @@ def _settle(future: asyncio.Future[Any], got: Any) -> None:
         future.set_result(got)
 
 
+class _Part(NamedTuple):
+    """What is to be written."""
+
+    line: bytes
+    of: int  # records of the input that it stands for
+    answered: bool  # an answer is in it,
+    called: bool  # and was called for in this run
+
+
 class Output:
     """Writes whole records to a descriptor, in order, as soon as there is nothing more to gather."""
 
-    def __init__(self, fd: int, on_trouble: Callable[[OSError], None]) -> None:
+    def __init__(self, fd: int, most_ahead: int, on_trouble: Callable[[OSError], None]) -> None:
         self.written = 0  # records that went into what the system has taken
-        self.taken = 0  # records that went into what was handed to us
+        self.answers_written = 0  # those of them that hold an answer
         self.trouble: OSError | None = None
-        self._fd = fd
+        self._most_ahead = most_ahead
         self._on_trouble = on_trouble
         self._loop = asyncio.get_running_loop()
         self._gathered: list[_Part] = []
         self._busy = False  # a batch is being written, or about to be: what comes meanwhile is the next
-        self._size = 0  # bytes gathered or on their way
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting = _Waiting()
+        self._writer = LineWriter(fd)
         self._batches: queue.SimpleQueue[list[_Part]] = queue.SimpleQueue()
         threading.Thread(target=self._work, daemon=True).start()
-        self._watch()
+        _watch_reader(fd, self._loop, self._fail)
 
-    def put(self, record: bytes, of: int = 1) -> None:
-        """Write a record that so many of the input went into."""
-        self.taken += of
-        if self.trouble:
+    def put(self, outcome: Outcome) -> None:
+        if self.trouble or self._writer.stopped:
             return
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._hand_over)
-        self._gathered.append((record, of))
-        self._size += len(record)
+        answered = bool(outcome.value)
+        part = _Part(outcome.out, outcome.of, answered, answered and not outcome.replayed)
+        self._gathered.append(part)
+        self._waiting.add(part)
 
-    async def room(self, least: int = ROOM) -> None:
-        """Wait until less than so many bytes wait to be written."""
-        while self._size >= least and not self.trouble:
-            waiter = self._loop.create_future()
-            self._waiting.append(waiter)
-            await waiter
+    async def room(self) -> None:
+        """Wait until little enough waits to be written: what is ahead of the reader was paid for."""
+        while self._waiting.bytes >= ROOM or self._waiting.called >= self._most_ahead:
+            await self._waiting.less()
 
     async def flush(self) -> None:
-        await self.room(1)
+        while self._waiting.bytes:
+            await self._waiting.less()
+
+    async def close(self, seconds: float) -> None:
+        """Write no more than the line at hand, and let nobody wait for it: `written` stays as it is from here on."""
+        self._writer.stopped = True
+        self._waiting.clear()
+        end = self._loop.time() + seconds
+        while self._busy and self._loop.time() < end:
+            await asyncio.sleep(0.001)
 
     def _hand_over(self) -> None:
         batch, self._gathered = self._gathered, []
@@ -126,62 +142,75 @@ class Output:
     def _work(self) -> None:
         while True:
             batch = self._batches.get()
-            done = 0
-            error = None
-            data = b"".join(record for record, _ in batch)
-            try:
-                while done < len(data):
-                    done += files.write(self._fd, data[done:] if done else data)
-            except OSError as failure:
-                error = failure
+            count, error = self._writer.write([part.line for part in batch])
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._wrote, len(data), _whole(batch, done), error)
+                self._loop.call_soon_threadsafe(self._wrote, batch, count, error)
 
-    def _wrote(self, size: int, records: int, error: OSError | None) -> None:
-        self._size -= size
-        self.written += records
+    def _wrote(self, batch: list[_Part], count: int, error: OSError | None) -> None:
+        for part in batch[:count]:
+            self.written += part.of
+            if part.answered:
+                self.answers_written += part.of
+        self._waiting.remove(batch)
         if error:
             self._fail(error)
-        self._busy = bool(self._gathered) and not self.trouble
+        self._busy = bool(self._gathered) and not self.trouble and not self._writer.stopped
         if self._busy:
             self._hand_over()
-        self._wake()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
 
     def _fail(self, error: OSError) -> None:
         if self.trouble is None:
             self.trouble = error
+            self._waiting.clear()
             self._on_trouble(error)
 
-    # -- a reader that leaves is noticed at once, not at the next write
 
-    def _watch(self) -> None:
-        if stat.S_ISFIFO(os.fstat(self._fd).st_mode) or stat.S_ISSOCK(os.fstat(self._fd).st_mode):
-            with contextlib.suppress(OSError, NotImplementedError):
-                self._loop.add_reader(self._fd, self._look)
+class _Waiting:
+    """What has been put and is not written yet, and who waits until it is less."""
 
-    def _look(self) -> None:
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.called = 0  # records that were called for
+        self._over = False
+        self._less = asyncio.Event()
+
+    def add(self, part: _Part) -> None:
+        self.bytes += len(part.line)
+        self.called += part.of * part.called
+
+    def remove(self, batch: list[_Part]) -> None:
+        if self._over:
+            return
+        for part in batch:
+            self.bytes -= len(part.line)
+            self.called -= part.of * part.called
+        self._less.set()
+
+    def clear(self) -> None:
+        """Nobody needs to wait any more."""
+        self._over = True
+        self.bytes = self.called = 0
+        self._less.set()
+
+    async def less(self) -> None:
+        self._less.clear()
+        await self._less.wait()
+
+
+def _watch_reader(fd: int, loop: asyncio.AbstractEventLoop, on_trouble: Callable[[OSError], None]) -> None:
+    """Notice a reader that leaves at once, not at the next write."""
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return
+
+    def look() -> None:
         poll = select.poll()
-        poll.register(self._fd, select.POLLERR)
+        poll.register(fd, select.POLLERR)
         if poll.poll(0):
-            self._loop.remove_reader(self._fd)
-            self._fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
-            self._wake()
-        elif stat.S_ISSOCK(os.fstat(self._fd).st_mode):
-            self._loop.remove_reader(self._fd)  # it sends us something; we only write
+            loop.remove_reader(fd)
+            on_trouble(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+        elif stat.S_ISSOCK(mode):
+            loop.remove_reader(fd)  # it sends us something; we only write
 
-
-def _whole(batch: list[_Part], written: int) -> int:
-    """How many records of a batch are within the bytes written."""
-    count = 0
-    for record, of in batch:
-        written -= len(record)
-        if written < 0:
-            break
-        count += of
-    return count
+    with contextlib.suppress(OSError, NotImplementedError):
+        loop.add_reader(fd, look)

@@ -1,437 +1,197 @@
-"""From stdin to stdout: bounded, drained on a signal, every record accounted for.
+"""From stdin to stdout with calls between: bounded, drained on a signal, every record accounted for.
 
-The only file that knows pypeln. A tool gives two functions: begin makes of a record either
-its outcome (it failed, or it is in the done-file) or a job; finish turns a job into an
-outcome, with calls. Only jobs go through pypeln, so a replay costs next to nothing.
+The only file that knows pypeln. Only what has to be asked goes through it: a replay costs next to nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
 import sys
-import time
 import types
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from types import SimpleNamespace
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from llmstream.books import log, progress, summary
-from llmstream.books.events import Events
+from llmstream.books import summary
+from llmstream.books.books import Books, Keeping
 from llmstream.books.labels import Labels
-from llmstream.calls.ask import Ask, Policy
-from llmstream.calls.limits import Limits
-from llmstream.calls.prices import Prices
+from llmstream.books.progress import Progress, Showing
+from llmstream.books.summary import Totals
+from llmstream.calls.ask import Ask
+from llmstream.calls.asking import Asking
 from llmstream.done.done_file import DoneFile
-from llmstream.records import exact, reading
-from llmstream.records.values import NOT_STARTED, BadLine, Failure, Outcome, Reader, Record
-from llmstream.shell import files, messages, named_files
-from llmstream.shell.messages import CANNOT_WRITE, FIX_FIRST, Stop, say, warn, why
+from llmstream.shell import files, messages, named_files, neighbours
+from llmstream.shell.files import Streams
+from llmstream.shell.messages import say, warn
 from llmstream.shell.standard_streams import Input, Output
+from llmstream.shell.stop_switch import StopSwitch
+from llmstream.stream.delivery import Delivery
+from llmstream.stream.jobs import Jobs, Work
+from llmstream.stream.order import AsTheyFinish, InputOrder, Window
+from llmstream.stream.reader import RecordReader
+from llmstream.stream.reading import Reading
+from llmstream.stream.signals import Signals
+from llmstream.stream.sink import Sink
 
-UNDER_WAY = 4  # calls for each slot: who waits for a further try holds none
-WINDOW = 32 << 20  # bytes that -k may hold back, and
-WINDOW_RECORDS = 16  # records for each slot that it may always hold back
-LAST_WORDS = 1.0  # seconds for what is held back to go out when the drain has ended
-SAME_SIGNAL = 0.3  # seconds in which a second signal is the first one again
-BREATH = 256  # records of a long replay, then the calls get their turn
-OVERHEAD = 400  # bytes that a held outcome costs beside its own
-
-
-class Work(Protocol):
-    """What a tool does with a record."""
-
-    at_once: int  # calls that a job makes side by side
-
-    def take(self, record: Record) -> Iterable[Any]: ...  # what is ready with it: Outcomes, and jobs for finish
-
-    def rest(self) -> Iterable[Any]: ...  # the same at the end of the input
-
-    async def finish(self, job: Any) -> Outcome: ...
-
-    def lines(self) -> list[str]: ...  # what the tool has to say at the end
-
-    def told(self) -> dict[str, Any]: ...  # the same for programs
+UNDER_WAY = 4  # records for each slot: one that waits for a further try holds no slot
+AHEAD = 4  # answers for each slot that may wait for the reader of stdout; and as many more are under way
+LAST_WORDS = 1.0  # seconds for what has been answered to go out when the drain has ended
 
 
-class Settings(NamedTuple):
-    """What the flow has to know of a tool and its command line."""
+class Ending(NamedTuple):
+    """How long calls in flight may take after a stop: options of these names."""
 
-    options: SimpleNamespace
-    files: list[str]  # "-" is stdin
-    models: Sequence[str]
-    check: Callable[[Any], str | None] | None  # of an answer
-    labels: Labels | None  # to be counted in the answers
-    load: Callable[[], None]  # what calls will want
-    connect: Callable[[], Any]  # opens the way to the endpoint, at the first call
-    prices: Prices
-    source: Callable[[str], Reader] | None = None  # reads a file; without one, records a line each
+    drain: float | None
+    timeout: float
 
 
-def run(settings: Settings, work: Callable[[Ask], Work]) -> int:
-    """Run a tool over its input; the exit status, unless it dies by a signal."""
-    o = settings.options
-    taken = files.check(o, settings.files)
-    done = DoneFile(o.done) if o.done else None
+class Plan(NamedTuple):
+    """What a run needs to know of its command line."""
+
+    streams: Streams
+    reading: Reading
+    done: str | None
+    asking: Asking
+    keeping: Keeping
+    showing: Showing
+    ending: Ending
+    unordered: bool
+    labels: Labels | None = None  # to be counted in the answers
+
+
+def run(plan: Plan, make_work: Callable[[Ask], Work], totals: Mapping[str, Totals] | None = None) -> int:
+    """Run a tool over its input; the exit status, unless it dies by a signal. totals: what the tool itself counts."""
+    downstream = neighbours.Pipe(1, "w")
+    upstream = neighbours.Pipe(0, "r") if "-" in plan.reading.files else None
+    taken = files.check(plan.streams, plan.reading.files)
+    done = DoneFile(plan.done) if plan.done else None
     if done:
-        named_files.claim(f"done-file {o.done}", done.fd, taken)
-    errors = files.Errors(o.errors, taken) if o.errors else None
-    events = Events(log.Log(o.log, taken) if o.log else None)
-    told = summary.File(o.summary) if o.summary else None
-    if not (done and done.usable) and not o.offline:  # there will be calls
-        settings.prices.start()
-        settings.load()  # a stage of a pipe has nothing to read yet
-    loop = asyncio.new_event_loop()
+        named_files.claim(f"done-file {done.path}", done.fd, taken)
+    books = Books(plan.keeping, taken)
+    if not (done and done.usable) and not plan.asking.policy.offline:  # there will be calls
+        plan.asking.load()  # a stage of a pipe has nothing to read yet
     gc.set_threshold(50_000, 20, 100)  # thousands of tasks come and go: at the default a third of the time goes here
-    flow = _Flow(settings, done, errors, events, loop)
-    status = loop.run_until_complete(flow.main(work))
-    settings.prices.close()
-    flow.sum_up(status, told)
-    if flow.signal:
-        messages.die_by(flow.signal)
-    return status
+    loop = asyncio.new_event_loop()
+    this = loop.run_until_complete(_started(plan, make_work, books, done, upstream))
+    return this.end(totals or {}, downstream)
 
 
-# -- the run ------------------------------------------------------------------------------------
+async def _started(
+    plan: Plan, make_work: Callable[[Ask], Work], books: Books, done: DoneFile | None, upstream: neighbours.Pipe | None
+) -> _Run:
+    this = _Run(plan, make_work, books, done, upstream)
+    await this.main()
+    return this
 
 
-class _Flow:
-    """One run: its streams, its limits, its books."""
+class _Run:
+    """One run."""
 
     def __init__(
         self,
-        settings: Settings,
+        plan: Plan,
+        make_work: Callable[[Ask], Work],
+        books: Books,
         done: DoneFile | None,
-        errors: files.Errors | None,
-        events: Events,
-        loop: asyncio.AbstractEventLoop,
+        upstream: neighbours.Pipe | None,
     ) -> None:
-        self.options = settings.options
-        self.settings = settings
-        self.done = done
-        self.errors = errors
-        self.events = events
-        self.counts = events.counts
-        self.labels = settings.labels
-        self.limits = Limits(self.options.jobs, time.monotonic)
-        self.status = progress.Status(messages.tool, events, self._position)
-        self.signal: int | None = None
-        self._signalled_at = 0.0
-        self._order = _Order(self.options.jobs) if self.options.keep_order else None
-        self._repeat_told = False
-        self._bytes_read = 0
-        self._size = files.size(settings.files)
-        self._sigpipe_ignored = messages.sigpipe_was_ignored()
-        loop.set_exception_handler(self._background_died)
+        self._plan = plan
+        self._books = books
+        self._done = done
+        self._switch = StopSwitch()
+        reader = RecordReader(plan.reading, Input(), upstream, self._switch)
+        self._progress = Progress(messages.tool, books.events, reader.share_read)
+        self._signals = Signals(self._switch, self._progress.clear)
+        self._ask = Ask(plan.asking, done, self._switch, books.events)
+        work = make_work(self._ask)
+        jobs = plan.asking.policy.jobs
+        self._output = Output(1, AHEAD * jobs, self._signals.stdout_failed)
+        order = AsTheyFinish() if plan.unordered else InputOrder()
+        sink = Sink(books, self._output.put, plan.labels)
+        delivery = Delivery(order, Window(jobs), sink, self._output, books, self._switch)
+        no_more, bug = self._ask.no_more_is_coming, self._signals.bug
+        self._jobs = Jobs(reader, work, delivery, books.counts, self._switch, no_more, bug)
+        self._workers = max(2, UNDER_WAY * jobs // work.calls_at_once)
 
-    async def main(self, make: Callable[[Ask], Work]) -> int:
+    async def main(self) -> None:
         """Read, work, write until the input ends, or until the drain after a stop has."""
-        self.input = Input()
-        self.out = Output(1, self._stdout_trouble)
-        self.ask = self._make_ask()
-        self.work = make(self.ask)
-        stopped = asyncio.Event()
-        self.limits.on_stop += [stopped.set, self.input.stop, self._say_why]
-        self.limits.on_pause.append(self.events.limited)
-        self.limits.on_width.append(self.events.width)
-        self._catch_signals()
-        self._note_start()
-        everything = asyncio.ensure_future(self._everything())
-        deadline = asyncio.ensure_future(self._deadline(stopped))
-        showing = asyncio.ensure_future(self._show()) if progress.wanted(self.options) else None
-        await asyncio.wait({everything, deadline}, return_when=asyncio.FIRST_COMPLETED)
-        if showing:
-            showing.cancel()
-            self.status.clear()
+        plan, done = self._plan, self._done
+        self._signals.catch(self._say_status)
+        path = os.path.realpath(done.path) if done else None
+        self._books.open(plan.reading.files, plan.asking.models, path, done.usable if done else None)
+        with self._progress.shown(plan.showing):
+            everything = asyncio.ensure_future(self._everything())
+            await self._until_it_ends(everything)
         if everything.done() and (error := everything.exception()):
-            self._bug(error)
-        return self._status()
-
-    def _make_ask(self) -> Ask:
-        o = self.options
-        policy = Policy(o.retries, o.reask, o.once, o.offline, o.share, o.max_cost)
-        settings = self.settings
-        return Ask(policy, settings.check, self.done, self.limits, self.events, settings.connect, settings.prices)
-
-    def _note_start(self) -> None:
-        done = self.done
-        self.events.start(
-            done=os.path.realpath(done.path) if done else None,
-            usable=done.usable if done else None,
-            files=self.settings.files,
-            models=list(self.settings.models),
-            options=log.options(self.options),
-        )
+            self._signals.bug(error)
 
     async def _everything(self) -> None:
-        jobs = self.options.jobs
-        workers = max(2, UNDER_WAY * jobs // self.work.at_once)
-        await _pypeln().each(self._finish, self._jobs(), workers=workers, maxsize=jobs)
-        await self.out.flush()
-        await self.ask.close()
+        jobs = self._plan.asking.policy.jobs
+        await _pypeln().each(self._jobs.finish, self._jobs.begin(), workers=self._workers, maxsize=jobs)
+        await self._output.flush()
+        await self._ask.close()
 
-    async def _show(self) -> None:
-        while True:
-            await asyncio.sleep(self.status.every)
-            self.status.show()
-
-    async def _deadline(self, stopped: asyncio.Event) -> None:
-        """What is in flight after a stop may take so long; without a place to keep it, no time at all."""
-        await stopped.wait()
-        if self.out.trouble is None or self.done:
-            limit = self.options.timeout if self.options.drain is None else self.options.drain
-            await asyncio.sleep(limit)
-            with contextlib.suppress(TimeoutError):  # of a stdout that nobody reads
-                async with asyncio.timeout(LAST_WORDS):
-                    for outcome in self._order.all_held() if self._order else []:
-                        self._emit(outcome)
-                    await self.out.flush()
-
-    # -- in
-
-    async def _jobs(self) -> AsyncIterator[tuple[int, Record | BadLine, Any]]:
-        """The records that have to be asked. The others go straight to the output."""
-        turn = 0
-        try:
-            async for batch in self._batches():
-                for source, ready in batch:
-                    if self._order:
-                        await self._order.room(turn)
-                    if isinstance(ready, Outcome):
-                        await self._deliver(turn, ready)
-                        if turn % BREATH == 0:
-                            await asyncio.sleep(0)
-                    else:
-                        yield turn, source, ready
-                    turn += 1
-        except Stop as reason:
-            self.limits.stop(reason)
-        except Exception as error:  # noqa: BLE001 - pypeln would wrap it; it is told in our own way
-            self._bug(error)
-
-    async def _batches(self) -> AsyncIterator[Iterator[tuple[Record | BadLine, Any]]]:
-        """What the tool makes of the records: outcomes and jobs, each with the record that brought it."""
-        last: Record | BadLine = BadLine(b"", "the end of the input", "")
-        async for sources in self._records():
-            if sources:
-                last = sources[-1]
-                yield self._taken(sources)
-        if not self.limits.stopped:
-            yield ((last, ready) for ready in self.work.rest())
-
-    def _taken(self, sources: Sequence[Record | BadLine]) -> Iterator[tuple[Record | BadLine, Any]]:
-        """One record is taken when those before it are on their way."""
-        for source in sources:
-            if self.limits.stopped:
-                return
-            self.counts.read += 1
-            for ready in self._take(source):
-                yield source, ready
-
-    def _take(self, source: Record | BadLine) -> Iterable[Any]:
-        if isinstance(source, BadLine):
-            return [Outcome(source, failure=Failure("input", source.why))]
-        if not self._repeat_told and exact.repeats_a_key(source.line, source.data):
-            self._repeat_told = True
-            warn(f"{source.where}: a field stands twice in one object; the last one counts")
-        return self.work.take(source)
-
-    async def _records(self) -> AsyncIterator[Sequence[Record | BadLine]]:
-        """The records of all files, as many at once as a read brought."""
-        for name in self.settings.files:
-            make = self.settings.source
-            source = make(name) if make else reading.Source(name, raw_text=self.options.raw_input)
-            async for chunk in self._chunks(name):
-                yield source.feed(chunk)
-            if not self.limits.stopped:
-                yield source.end()
-
-    async def _chunks(self, name: str) -> AsyncIterator[bytes]:
-        fd: int | None = 0
-        try:
-            if name != "-":
-                fd = await self.input.open(name)
-            while fd is not None and (chunk := await self.input.read(fd)):
-                self._bytes_read += len(chunk)
-                yield chunk
-        except OSError as error:
-            shown = "stdin" if name == "-" else name
-            self.limits.stop(Stop(FIX_FIRST, f"cannot read {shown}: {why(error)}"))
-        finally:
-            if fd:
-                os.close(fd)
-
-    def _position(self) -> float | None:
-        return min(1.0, self._bytes_read / self._size) if self._size else None
-
-    # -- the work
-
-    async def _finish(self, job: tuple[int, Record | BadLine, Any]) -> None:
-        """A worker never raises: pypeln would drop its record without a word."""
-        turn, source, begun = job
-        try:
-            outcome = await self.work.finish(begun)
-        except Stop as reason:
-            self.limits.stop(reason)
-            outcome = Outcome(source, failure=NOT_STARTED)
-        except Exception as error:  # noqa: BLE001 - see above
-            self._bug(error)
-            outcome = Outcome(source, failure=Failure("bug", f"a bug: {type(error).__name__}"))
-        try:
-            await self._deliver(turn, outcome)
-        except Exception as error:  # noqa: BLE001 - see above
-            self._bug(error)
-
-    # -- out
-
-    async def _deliver(self, turn: int, outcome: Outcome) -> None:
-        self.counts.answered += outcome.of * (outcome.failure is None)
-        if self._order:
-            for ready in self._order.put(turn, outcome):
-                self._emit(ready)
-        else:
-            self._emit(outcome)
-        await self.out.room()
-
-    def _emit(self, outcome: Outcome) -> None:
-        failure = outcome.failure
-        if failure is None:
-            if outcome.replayed:
-                self.events.replayed(outcome)
-            if self.labels and outcome.value:
-                self.labels.add(exact.loads(outcome.value))
-            self.out.put(outcome.out, outcome.of)
-        elif failure.type != "stopped":
-            self.events.failed(outcome, failure, talkative=self.options.verbose, kept_in=self.options.errors)
-            for source in (outcome.source, *outcome.others):
-                self._write_error(source, failure)
-            counts = self.counts
-            if told := counts.too_many(self.options.max_errors, self.out.taken + counts.failed):
-                self.limits.stop(Stop(1, told))
-
-    def _write_error(self, source: Record | BadLine, failure: Failure) -> None:
-        if self.errors is None:
-            return
-        try:
-            self.errors.put(source, failure)
-        except Stop as reason:
-            self.errors = None
-            self.limits.stop(reason)
-
-    # -- trouble
-
-    def _catch_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and a shell's background jobs
-                loop.add_signal_handler(number, self._signalled, number)
-        loop.add_signal_handler(signal.SIGUSR1, self._say_status)
-
-    def _signalled(self, number: int) -> None:
-        """Stop, and on a further signal at once. A terminal that closes and timeout(1) both signal twice: what
-        comes right behind the first is the same one."""
-        now = time.monotonic()
-        if self.signal not in (None, signal.SIGPIPE):
-            if now - self._signalled_at < SAME_SIGNAL:
-                return
-            self.status.clear()
-            messages.die_by(number)
-        self.signal, self._signalled_at = number, now
-        name = signal.Signals(number).name
-        self.limits.stop(Stop(128 + number, f"{name}: finishing what is in flight; the same again stops at once"))
-
-    def _stdout_trouble(self, error: OSError) -> None:
-        if isinstance(error, BrokenPipeError) and not self._sigpipe_ignored:
-            self.signal = self.signal or signal.SIGPIPE
-            self.limits.stop(Stop(128 + signal.SIGPIPE, ""))
-        else:
-            self.limits.stop(Stop(CANNOT_WRITE, f"cannot write stdout: {why(error)}"))
-
-    def _say_why(self) -> None:
-        stop = self.limits.stopped
-        if stop and stop.reason and (self.signal is None or not messages.quiet):
-            say(stop.reason)
-
-    def _background_died(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if isinstance(error, Exception):
-            self._bug(error)
-
-    def _bug(self, error: BaseException) -> None:
-        self.limits.stop(Stop(1, messages.bug(error)))
+    async def _until_it_ends(self, everything: asyncio.Future[None]) -> None:
+        """After a stop, calls in flight have some time; without a place to keep an answer, none at all."""
+        stopped = asyncio.Event()
+        self._switch.on_pull.append(stopped.set)
+        stop = asyncio.ensure_future(stopped.wait())
+        first: set[asyncio.Future[Any]] = {everything, stop}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        ending = self._plan.ending
+        drain = ending.timeout if ending.drain is None else ending.drain
+        if self._output.trouble and not self._done:
+            drain = 0.0
+        await asyncio.wait({everything}, timeout=drain)
+        if not everything.done():
+            self._ask.abandon()
+            await asyncio.wait({everything}, timeout=LAST_WORDS)
+        await self._output.close(LAST_WORDS)
+        await asyncio.wait({everything}, timeout=LAST_WORDS)
 
     # -- the end
 
-    def _status(self) -> int:
-        counts = self.counts
-        counts.out = self.out.written
+    def end(self, totals: Mapping[str, Totals], downstream: neighbours.Pipe) -> int:
+        """Close the books and say what they hold; the exit status, unless the run dies by a signal."""
+        status = self._close_counts()
+        if not self._switch.reason:
+            downstream.end_well()
+        if self._plan.labels:
+            totals = {"labels": self._plan.labels, **totals}
+        stop = self._switch.reason
+        lines = self._books.close(status, stop.reason if stop else None, self._summary(), totals)
+        if self._signals.died_of != signal.SIGPIPE:
+            for line in lines:
+                warn(line)
+        if self._signals.died_of:
+            messages.die_by(self._signals.died_of)
+        return status
+
+    def _close_counts(self) -> int:
+        counts, stop = self._books.counts, self._switch.reason
+        counts.out = self._output.written
         missing = counts.read - counts.out - counts.failed
-        if missing and not self.limits.stopped:
+        if missing and not stop:
             say(f"a bug: {missing} records went in and did not come out")
             return 1
-        counts.kept = min(missing, counts.answered - counts.out) if self.done else 0
-        counts.unasked = missing - counts.kept
-        if self.limits.stopped:
-            return self.limits.stopped.status
+        unprinted = counts.answered - self._output.answers_written
+        counts.kept, counts.lost = (unprinted, 0) if self._done else (0, unprinted)
+        counts.unasked = missing - unprinted
+        if stop:
+            return stop.status
         return 1 if counts.failed else 0
 
     def _summary(self) -> list[str]:
-        self.counts.out = self.out.written
-        return summary.lines(self.events, self.done.usable if self.done else None, self.options.max_cost)
+        usable = self._done.usable if self._done else None
+        return summary.lines(self._books.events, usable, self._plan.asking.policy.max_cost)
 
     def _say_status(self) -> None:
+        self._books.counts.out = self._output.written
         for line in self._summary():
             say(line)
-
-    def sum_up(self, status: int, file: summary.File | None) -> None:
-        labels = self.labels
-        stopped = self.limits.stopped
-        lines = [*self._summary(), *(labels.lines() if labels else []), *self.work.lines()]
-        told = {**({"labels": labels.told()} if labels else {}), **self.work.told()}
-        told = summary.told(self.events, status, stopped.reason if stopped else None, **told)
-        self.events.write("INFO", "run_summary", lines[0], **told)
-        self.events.close()
-        if file:
-            file.write(told)
-        if self.signal != signal.SIGPIPE:
-            for line in lines:
-                warn(line)
-
-
-class _Order:
-    """Input order: outcomes wait here until all before them have gone out."""
-
-    def __init__(self, jobs: int) -> None:
-        self._least = WINDOW_RECORDS * jobs
-        self._held: dict[int, Outcome] = {}
-        self._size = 0
-        self._next = 0
-        self._moved = asyncio.Event()
-
-    async def room(self, turn: int) -> None:
-        """Wait until a record may be read: the window has a place for it."""
-        while turn - self._next >= self._least and self._size >= WINDOW:
-            self._moved.clear()
-            await self._moved.wait()
-
-    def put(self, turn: int, outcome: Outcome) -> list[Outcome]:
-        """Hold an outcome; all that may go out now."""
-        self._held[turn] = outcome
-        self._size += len(outcome.out) + OVERHEAD
-        ready = []
-        while (first := self._held.pop(self._next, None)) is not None:
-            ready.append(first)
-            self._size -= len(first.out) + OVERHEAD
-            self._next += 1
-        if ready:
-            self._moved.set()
-        return ready
-
-    def all_held(self) -> list[Outcome]:
-        return [self._held[turn] for turn in sorted(self._held)]
 
 
 def _pypeln() -> Any:

@@ -1,29 +1,42 @@
-"""Where an answer, and what is told about it, go: into the record, or the answer alone onto stdout."""
+"""An answer, and what is said about it, spliced into its record; or the answer alone."""
 
 from __future__ import annotations
 
 import os
-from types import SimpleNamespace
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from llmstream.records import exact, splicing, words
-from llmstream.records.values import Answer, Failure, Outcome, Record, told
-from llmstream.shell.messages import warn
+from llmstream.records.values import Answer, Failure, Outcome, Record, meta_of
+from llmstream.shell.messages import FIX_FIRST, Stop, warn
 
-Told = tuple[tuple[str, ...], bytes]  # a place in the record, and what goes there beside the answer
+Path = tuple[str, ...]
+Beside = tuple[Path, bytes]  # a place in the record, and what goes there beside the answer
 
 
-class Place:
-    """-o, -M and -r, and a terminal's need for escapes. also: further places that will be filled."""
+class Placing(NamedTuple):
+    """Where answers go: options of these names."""
 
-    def __init__(self, o: SimpleNamespace, also: tuple[tuple[str, ...], ...] = ()) -> None:
-        self._output: tuple[str, ...] = o.output
-        self._meta: tuple[str, ...] | None = getattr(o, "meta", None)
-        self._raw: bool = o.raw_output
-        self._paths = () if self._raw else (self._output, *([self._meta] if self._meta else []), *also)
+    output: Path  # (): into the record itself
+    meta: Path | None = None
+    raw_output: bool = False
+
+
+class Splicer:
+    """Puts answers where they go, and escapes what a terminal shows. also: further places that will be filled."""
+
+    def __init__(self, placing: Placing, *, with_schema: bool, also: Sequence[Path] = ()) -> None:
+        if not placing.output and not with_schema:
+            raise Stop(FIX_FIRST, "cannot use -o . alone: only an object can be merged, so it needs -S SCHEMA")
+        self._output = placing.output
+        self._meta = placing.meta
+        self._raw = placing.raw_output
+        meta = (placing.meta,) if placing.meta else ()
+        self._paths: Sequence[Path] = () if self._raw else (self._output, *meta, *also)
         self._terminal = os.isatty(1)
-        self._replaced_told = False
+        self._said_replaced = False
 
-    def failure(self, record: Record) -> Failure | None:
+    def obstacle(self, record: Record) -> Failure | None:
         """Why there is no place in this record, before anything is paid for it."""
         for path in self._paths:
             name = splicing.blocked(record.data, path)
@@ -31,7 +44,7 @@ class Place:
                 return Failure("output", f"cannot put {'.'.join(path)} into the record: {name} is not an object")
         return None
 
-    def outcome(self, record: Record, answer: Answer, *more: Told) -> Outcome:
+    def outcome(self, record: Record, answer: Answer, *more: Beside) -> Outcome:
         """The bytes that go out for an answer."""
         out = self._alone(answer) if self._raw else self._spliced(record, answer, more)
         if out is None:
@@ -51,17 +64,17 @@ class Place:
             return text.encode()
         return answer.value
 
-    def _spliced(self, record: Record, answer: Answer, more: tuple[Told, ...]) -> bytes | None:
+    def _spliced(self, record: Record, answer: Answer, more: tuple[Beside, ...]) -> bytes | None:
         if self._meta:
-            more = ((self._meta, exact.dumps(told(answer))), *more)
+            more = ((self._meta, exact.dumps(meta_of(answer))), *more)
         if self._output:
-            self._tell_replaced(record)
+            self._say_replaced(record)
             return splicing.put_each(record, ((self._output, answer.value), *more))
         if answer.value.startswith(b"{"):
             return splicing.put_each(splicing.merge(record, answer.value), more)
         return None
 
-    def _tell_replaced(self, record: Record) -> None:
-        if not self._replaced_told and splicing.holds(record.data, self._output):
-            self._replaced_told = True
+    def _say_replaced(self, record: Record) -> None:
+        if not self._said_replaced and splicing.holds(record.data, self._output):
+            self._said_replaced = True
             warn(f"{record.where}: the record has a field {'.'.join(self._output)} already; it is replaced")

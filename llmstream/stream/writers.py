@@ -1,57 +1,62 @@
-"""What a record goes through on its way out: a file of its own, another format."""
+"""Records on their way out, as lines, JSON or CSV; and a terminal's need for escapes."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from types import SimpleNamespace
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol
 
-from llmstream.records import exact, tables, words
+from llmstream.records import csv_rows, exact, json_array, words
 from llmstream.records.values import Failure, Record
 from llmstream.shell.messages import CANNOT_WRITE, FIX_FIRST, Stop, why
 
 
-class _Writer(Protocol):
+class Writing(NamedTuple):
+    """The form in which records go out."""
+
+    format: str = "jsonl"  # or json, or csv
+    columns: tuple[str, ...] = ()  # of CSV; none: all the fields that the records have
+    delimiter: str = ","
+
+
+class _Form(Protocol):
     def put(self, line: bytes) -> bytes: ...
 
     def end(self) -> Iterable[bytes]: ...
 
 
-class Outlet:
-    """--each and --to, and a terminal's need for escapes."""
+class RecordWriter:
+    """Puts each record into its form. before: something else to be done with a record, which may fail it."""
 
-    def __init__(self, o: SimpleNamespace, names: list[str]) -> None:
-        self._each: Any = None
-        if o.each:
-            from llmstream.stream.file_for_each_record import Each  # templates take a while to load
-
-            inputs = [0 if name == "-" else name for name in names]
-            self._each = Each(o.each, [1, 2, *inputs, *(named.file for named in o.named_files)])
-        self._writer = _writer(o)
+    def __init__(self, writing: Writing, before: Callable[[Record], Failure | None] | None = None) -> None:
+        self._form = _form_of(writing)
+        self._before = before
         self._terminal = os.isatty(1)
 
     def put(self, line: bytes) -> bytes | Failure:
-        if self._each and (failure := self._each.put(Record(line, exact.loads(line), ""))):
-            return failure  # type: ignore[no-any-return]
+        failure = self._before(Record(line, exact.loads(line), "")) if self._before else None
+        if failure:
+            return failure
         try:
-            return self._shown(self._writer.put(line))
-        except tables.NoColumn as error:
+            return self._shown(self._form.put(line))
+        except csv_rows.NoColumn as error:
             return Failure("column", str(error))
 
     def end(self) -> Iterator[bytes]:
-        return map(self._shown, self._writer.end())
+        return map(self._shown, self._form.end())
 
     def _shown(self, out: bytes) -> bytes:
         return words.for_terminal(out) if self._terminal else out
 
 
-def _writer(o: SimpleNamespace) -> _Writer:
-    if o.to == "json":
+def _form_of(writing: Writing) -> _Form:
+    if writing.format == "json":
         return _Json()
-    if o.to == "csv":
-        return _Rows(o) if o.columns and not o.no_header else _Spool(o)
+    if writing.format == "csv" and writing.columns:
+        return _KnownColumns(writing.columns, writing.delimiter)
+    if writing.format == "csv":
+        return _AllColumns(writing.delimiter)
     return _Lines()
 
 
@@ -65,7 +70,7 @@ class _Lines:
 
 class _Json:
     def __init__(self) -> None:
-        self._writer = tables.JsonWriter()
+        self._writer = json_array.JsonWriter()
 
     def put(self, line: bytes) -> bytes:
         return self._writer.element(line.rstrip(b"\n"))
@@ -74,12 +79,12 @@ class _Json:
         return [self._writer.end()]
 
 
-class _Rows:
+class _KnownColumns:
     """CSV whose columns are known."""
 
-    def __init__(self, o: SimpleNamespace) -> None:
+    def __init__(self, columns: Iterable[str], delimiter: str) -> None:
         try:
-            self._table = tables.CsvWriter(o.columns, o.delimiter or ",")
+            self._table = csv_rows.CsvWriter(columns, delimiter)
         except ValueError as error:
             raise Stop(FIX_FIRST, f"cannot use {error}") from None
         self._begun = False
@@ -93,11 +98,11 @@ class _Rows:
         return [] if self._begun else [self._table.header()]
 
 
-class _Spool:
+class _AllColumns:
     """CSV whose columns are known only when the last record is: until then the records wait in a file."""
 
-    def __init__(self, o: SimpleNamespace) -> None:
-        self._delimiter = o.delimiter or ","
+    def __init__(self, delimiter: str) -> None:
+        self._delimiter = delimiter
         self._columns: dict[str, None] = {}
         try:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with the process
@@ -105,7 +110,7 @@ class _Spool:
             raise _no_room(error) from None
 
     def put(self, line: bytes) -> bytes:
-        tables.add_columns(self._columns, exact.loads(line))
+        csv_rows.add_columns(self._columns, exact.loads(line))
         try:
             self._file.write(line)
         except OSError as error:
@@ -115,7 +120,7 @@ class _Spool:
     def end(self) -> Iterator[bytes]:
         if not self._columns:
             return
-        table = tables.CsvWriter(self._columns, self._delimiter)
+        table = csv_rows.CsvWriter(self._columns, self._delimiter)
         yield table.header()
         try:
             self._file.seek(0)  # writes what is left in the buffer

@@ -38,49 +38,35 @@ class Agreement:
             self._sizes.add(len(votes))
         if len(votes) < 2:
             return  # nobody to agree with
-        self._add_values(Counter(map(equality.key, votes)), len(votes))
-        if all(_is_number(vote) for vote in votes):
-            self._add_numbers(Counter(map(equality.number, votes)), len(votes))
-        else:
-            self._ranks = self._distances = None
-
-    def _add_values(self, counts: Counter[Hashable], size: int) -> None:
         if self._values:
-            self._values.add(counts, size)
+            self._values.add(Counter(map(equality.key, votes)), len(votes))
             if len(self._values.counts) > MOST:
                 self._values = self._ranks = None
-
-    def _add_numbers(self, found: Counter[Fraction], size: int) -> None:
+        if not self._distances or not all(_is_number(vote) for vote in votes):
+            self._ranks = self._distances = None
+            return
+        found = Counter(map(equality.number, votes))
+        self._distances.add(found, len(votes))
         if self._ranks:
-            self._ranks.add(found, size)
-        if self._distances:
-            self._distances.add(found, size)
-
-    def kappa(self) -> float | None:
-        """Fleiss' kappa. It wants the same number of votes, two or more, for every unit."""
-        return self._values.kappa() if self._values and len(self._sizes) == 1 else None
-
-    def nominal(self) -> float | None:
-        """Krippendorff's alpha: values are the same or not."""
-        return self._values.alpha() if self._values else None
-
-    def ordinal(self) -> float | None:
-        """Krippendorff's alpha: two numbers are as far apart as there are votes between them."""
-        return self._ranks.alpha() if self._ranks else None
-
-    def interval(self) -> float | None:
-        """Krippendorff's alpha: the difference of two numbers counts, squared."""
-        return self._distances.alpha() if self._distances else None
+            self._ranks.add(found, len(votes))
 
     def figures(self) -> dict[str, float]:
-        """All that are defined."""
-        all_of_them = {
-            "kappa": self.kappa(),
-            "nominal alpha": self.nominal(),
-            "ordinal alpha": self.ordinal(),
-            "interval alpha": self.interval(),
-        }
-        return {name: figure for name, figure in all_of_them.items() if figure is not None}
+        """Those that are defined, of Fleiss' kappa and Krippendorff's alphas.
+
+        Kappa needs the same number of votes, two or more, for every unit. Nominal: values are the same or not.
+        Ordinal: two numbers are as far apart as there are votes between them. Interval: their difference counts,
+        squared.
+        """
+        figures: dict[str, float | None] = {}
+        if self._values and len(self._sizes) == 1:
+            figures["kappa"] = self._values.kappa()
+        if self._values:
+            figures["nominal alpha"] = self._values.alpha()
+        if self._ranks:
+            figures["ordinal alpha"] = self._ranks.alpha()
+        if self._distances:
+            figures["interval alpha"] = self._distances.alpha()
+        return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _is_number(vote: Any) -> bool:

@@ -18,10 +18,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from llmstream.records import equality, exact
 from llmstream.votes.stopping import Contest
@@ -47,6 +47,16 @@ class Leaf(NamedTuple):
     tie: bool = False
     contests: tuple[Contest | None, ...] = ()  # what further votes can still decide; None: anything
 
+    def as_dict(self) -> dict[str, Any]:
+        made: dict[str, Any] = {"agreement": round(self.agreement, 4)}
+        if self.counts:
+            made["counts"] = dict(self.counts)
+        if self.spread is not None:
+            made["spread"] = round(self.spread, 6)
+        if self.tie:
+            made["tie"] = True
+        return made
+
 
 class Verdict(NamedTuple):
     value: Any
@@ -61,21 +71,13 @@ class Verdict(NamedTuple):
     def contests(self) -> list[Contest | None]:
         return [contest for leaf in self.leaves for contest in leaf.contests]
 
-
-def report(verdict: Verdict) -> dict[str, Any]:
-    """How the votes fell, for people and programs."""
-    if [leaf.path for leaf in verdict.leaves] == [""]:
-        return _told(verdict.leaves[0])
-    tie = {"tie": True} if any(leaf.tie for leaf in verdict.leaves) else {}
-    fields = {leaf.path or ".": _told(leaf) for leaf in verdict.leaves}
-    return {"agreement": round(verdict.agreement, 4), **tie, "fields": fields}
-
-
-def _told(leaf: Leaf) -> dict[str, Any]:
-    told: dict[str, Any] = {"agreement": round(leaf.agreement, 4)}
-    told |= {"counts": dict(leaf.counts)} if leaf.counts else {}
-    told |= {"spread": round(leaf.spread, 6)} if leaf.spread is not None else {}
-    return told | ({"tie": True} if leaf.tie else {})
+    def as_dict(self) -> dict[str, Any]:
+        """How the votes fell, for people and programs."""
+        if [leaf.path for leaf in self.leaves] == [""]:
+            return self.leaves[0].as_dict()
+        tie = {"tie": True} if any(leaf.tie for leaf in self.leaves) else {}
+        fields = {leaf.path or ".": leaf.as_dict() for leaf in self.leaves}
+        return {"agreement": round(self.agreement, 4), **tie, "fields": fields}
 
 
 # -- one place ----------------------------------------------------------------------------------
@@ -91,7 +93,8 @@ def agree(votes: Sequence[Any], rules: Rules, path: str = "", of: int = 0) -> Ve
     leaders = [option for option in options if len(options[option]) == most]
     tie = len(leaders) > 1
     mine = options[leaders[0]]
-    unseen = rules.options.get(schema_path(path), 0) - len(options)
+    in_schema = _ITEM.sub("[]", path)  # the place of the schema that this place of the answer comes from
+    unseen = rules.options.get(in_schema, 0) - len(options)
     contest = (*map(len, options.values()), *[0] * unseen)
     make = _KINDS.get(leaders[0])
     if make is None:
@@ -102,15 +105,11 @@ def agree(votes: Sequence[Any], rules: Rules, path: str = "", of: int = 0) -> Ve
         verdict = make(mine, rules, path, of)
         if len(options) > 1:
             verdict = _among_others(verdict, Leaf(path, most / of, _counts(votes), tie=tie, contests=(contest,)))
-    if _all_same(votes):  # a further vote can end that, and then the other rules make the value
-        made_the_same = exact.dumps(verdict.value) == exact.dumps(votes[0])
+    spelled = exact.dumps(votes[0])
+    if all(exact.dumps(vote) == spelled for vote in votes[1:]):  # a further vote can end that: then it is made anew
+        made_the_same = exact.dumps(verdict.value) == spelled
         verdict = verdict._replace(value=votes[0], fixed=verdict.fixed and made_the_same)
     return verdict
-
-
-def schema_path(path: str) -> str:
-    """The place of the schema that a place of the answer comes from."""
-    return _ITEM.sub("[]", path)
 
 
 _ITEM = re.compile(r"\[.*?\]")
@@ -129,7 +128,7 @@ def _kind(vote: Any) -> str:
 
 
 def _among_others(verdict: Verdict, place: Leaf) -> Verdict:
-    """Where some votes were of another kind altogether: that is told in the leaf of the place itself."""
+    """Where some votes were of another kind altogether: that is shown in the leaf of the place itself."""
     inner = [leaf for leaf in verdict.leaves if leaf.path != place.path]
     own = next((leaf for leaf in verdict.leaves if leaf.path == place.path), None)
     if own:
@@ -137,37 +136,32 @@ def _among_others(verdict: Verdict, place: Leaf) -> Verdict:
     return verdict._replace(leaves=(place, *inner))
 
 
-def _all_same(votes: Sequence[Any]) -> bool:
-    first = exact.dumps(votes[0])
-    return all(exact.dumps(vote) == first for vote in votes[1:])
-
-
 def _counts(votes: Sequence[Any]) -> dict[str, int]:
     """How many votes each option had, by what a person would call it."""
     first: dict[Hashable, Any] = {}
     count: Counter[Hashable] = Counter()
     for vote in votes:
-        key = equality.key(vote) if _kind(vote) in ("scalar", "number") else _kind(vote)
+        key = _kind(vote) if isinstance(vote, (list, dict)) else equality.key(vote)
         first.setdefault(key, vote)
         count[key] += 1
-    return _labelled([(_label(value), _label_exactly(value), count[key]) for key, value in first.items()])
+    counted = []
+    for key, value in first.items():
+        label = _label(value)
+        exactly = label if isinstance(value, (list, dict)) else exact.dumps(value).decode()
+        counted.append((label, exactly, count[key]))
+    return _labelled(counted)
 
 
 def _labelled(counted: Sequence[tuple[str, str, int]]) -> dict[str, int]:
     """Counts by their labels; by the exact ones if two were the same, such as those of true and "true"."""
-    told = {label: count for label, _, count in counted}
-    return told if len(told) == len(counted) else {exactly: count for _, exactly, count in counted}
-
-
-def _label_exactly(value: Any) -> str:
-    return _label(value) if _kind(value) in ("list", "object") else exact.dumps(value).decode()
+    labelled = {label: count for label, _, count in counted}
+    return labelled if len(labelled) == len(counted) else {exactly: count for _, exactly, count in counted}
 
 
 def _label(value: Any) -> str:
     if isinstance(value, str):
         return value.strip()
-    kind = _kind(value)
-    return f"({kind})" if kind in ("list", "object") else exact.dumps(value).decode()
+    return f"({_kind(value)})" if isinstance(value, (list, dict)) else exact.dumps(value).decode()
 
 
 # -- numbers ------------------------------------------------------------------------------------
@@ -177,7 +171,9 @@ def _number(votes: list[Any], rules: Rules, path: str, of: int) -> Verdict:
     numbers = [equality.number(vote) for vote in votes]
     counts = Counter(numbers)
     found = _AVERAGES[rules.number](sorted(numbers))
-    contest = _median_contest(counts[found], len(votes)) if rules.number == "median" else None
+    having, lacking = counts[found], len(votes) - counts[found]
+    # A median that more than half of the votes name is theirs; any other moves with each further vote.
+    contest = (lacking, having) if rules.number == "median" and having > lacking else None
     leaf = Leaf(path, max(counts.values()) / of, _counts(votes), _deviation(numbers), contests=(contest,))
     if len(counts) == 1 or (rules.number == "median" and found in counts):  # it stands in the votes
         spellings = Counter(exact.dumps(vote) for vote, number in zip(votes, numbers, strict=True) if number == found)
@@ -218,30 +214,35 @@ def _trimmed(numbers: Sequence[Fraction]) -> Fraction:
 _AVERAGES: dict[str, Callable[[Sequence[Fraction]], Fraction]] = {"mean": _mean, "median": _median, "trimmed": _trimmed}
 
 
-def _median_contest(votes: int, of: int) -> Contest | None:
-    """A median that more than half of the votes name is theirs; any other moves with each further vote."""
-    return (of - votes, votes) if 2 * votes > of else None
-
-
 # -- lists --------------------------------------------------------------------------------------
 
 
 def _list(votes: list[Any], rules: Rules, path: str, of: int) -> Verdict:
     held = [_items(vote, rules) for vote in votes]
-    found: dict[_Item, list[Any]] = {}
-    for items in held:
-        for item, value in items.items():
-            found.setdefault(item, []).append(value)
+    found = _gathered(held)
     kept = _in_order([item for item in found if 2 * len(found[item]) > len(votes)], held)
-    places = [f"{path}[{_item_label(found[item][0], rules)}]" for item in kept]
-    parts = [agree(found[item], rules, place) for item, place in zip(kept, places, strict=True)]
-    inner = [
-        leaf
-        for item, part, place in zip(kept, parts, places, strict=True)
-        for leaf in _of_item(found[item][0], part, place, rules)
-    ]
+    parts: list[Verdict] = []
+    inner: list[Leaf] = []
+    for item in kept:
+        values = found[item]
+        place = f"{path}[{_item_label(values[0], rules)}]"
+        part = agree(values, rules, place)
+        parts.append(part)
+        inner += _of_item(values[0], part, place, rules)
     fixed = len(kept) < 2 and all(part.fixed for part in parts)
     return Verdict([part.value for part in parts], (_list_leaf(found, rules, path, len(votes), of), *inner), fixed)
+
+
+K = TypeVar("K")
+
+
+def _gathered(votes: Iterable[Mapping[K, Any]]) -> dict[K, list[Any]]:
+    """The values that each name, or item, has in the votes that hold it."""
+    found: dict[K, list[Any]] = {}
+    for vote in votes:
+        for name, value in vote.items():
+            found.setdefault(name, []).append(value)
+    return found
 
 
 _Item = tuple[Hashable, int]  # what identifies it, and whether it is the first, the second ... of these
@@ -276,8 +277,9 @@ def _list_leaf(found: dict[_Item, list[Any]], rules: Rules, path: str, cast: int
         for (_, nth), values in found.items()
     ]
     contests = [(cast - count, count) for count in yes]
-    told = _labelled(labels)
-    return Leaf(path, sum(sided) / len(sided), told, contests=((cast, 0), *contests))  # (cast, 0): one not seen yet
+    return Leaf(
+        path, sum(sided) / len(sided), _labelled(labels), contests=((cast, 0), *contests)
+    )  # (cast, 0): one not seen yet
 
 
 def _item_label(item: Any, rules: Rules) -> str:
@@ -308,13 +310,9 @@ def _of_item(item: Any, part: Verdict, place: str, rules: Rules) -> list[Leaf]:
 
 
 def _object(votes: list[Any], rules: Rules, path: str, of: int) -> Verdict:
-    fields: dict[str, list[Any]] = {}
-    for vote in votes:
-        for name, value in vote.items():
-            fields.setdefault(name, []).append(value)
     kept: dict[str, Verdict] = {}
     leaves: list[Leaf] = []
-    for name, values in fields.items():
+    for name, values in _gathered(votes).items():
         place = f"{path}.{name}" if path else name or '""'
         having, lacking = len(values), len(votes) - len(values)
         if having > lacking:

@@ -36,23 +36,23 @@ def read(text: str) -> Criteria:
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(data, dict) or not data:
-        raise ValueError('an object is wanted, such as {"clarity": {"description": "...", "scale": [1, 10]}}')
+        raise ValueError('needs an object, such as {"clarity": {"description": "...", "scale": [1, 10]}}')
     if OVERALL in data:
         raise ValueError(f"{OVERALL} is the weighted mean; give the criterion another name")
-    made = {name: _criterion(name, told) for name, told in data.items()}
+    made = {name: _criterion(name, given) for name, given in data.items()}
     if not sum(criterion.weight for criterion in made.values()):
         raise ValueError("every weight is 0")
     return made
 
 
-def _criterion(name: str, told: Any) -> Criterion:
-    if not isinstance(told, dict):
-        raise ValueError(f'{name}: an object is wanted, such as {{"description": "...", "weight": 1}}')
-    if unknown := told.keys() - _KNOWN:
+def _criterion(name: str, given: Any) -> Criterion:
+    if not isinstance(given, dict):
+        raise ValueError(f'{name}: needs an object, such as {{"description": "...", "weight": 1}}')
+    if unknown := given.keys() - _KNOWN:
         raise ValueError(
             f"{name}: {brief(', '.join(sorted(unknown)), 60)}: a criterion has {', '.join(sorted(_KNOWN))}"
         )
-    description, weight, scale = told.get("description", ""), told.get("weight", 1), told.get("scale", SCALE)
+    description, weight, scale = given.get("description", ""), given.get("weight", 1), given.get("scale", SCALE)
     if not isinstance(description, str):
         raise ValueError(f"{name}: description is not a string")
     if not _is_number(weight) or weight < 0:
@@ -81,7 +81,7 @@ def schema(criteria: Criteria) -> str:
     return exact.dumps(made).decode()
 
 
-def told(criteria: Criteria) -> dict[str, Any]:
+def for_template(criteria: Criteria) -> dict[str, Any]:
     """What a template's {{ criteria }} says."""
     return {
         name: {
@@ -103,8 +103,6 @@ def with_overall(scores: dict[str, Any], criteria: Criteria) -> dict[str, Any]:
 def scale(criteria: Criteria) -> tuple[float, float]:
     """What the overall score can lie between."""
     weights = float(sum(one.weight for one in criteria.values()))
-    ends = [
-        sum(float(one.weight) * end for one, end in zip(criteria.values(), side, strict=True)) / weights
-        for side in (tuple(one.low for one in criteria.values()), tuple(one.high for one in criteria.values()))
-    ]
-    return ends[0], ends[1]
+    low = sum(float(one.weight) * one.low for one in criteria.values()) / weights
+    high = sum(float(one.weight) * one.high for one in criteria.values()) / weights
+    return low, high

@@ -25,7 +25,7 @@ _AGREE = 5 / 8
 
 def settled(contest: Contest, left: int) -> bool:
     """Can the votes that are left neither change who wins nor bring a tie?"""
-    first, second = _two_best(contest)
+    second, first = sorted((0, 0, *contest))[-2:]
     return first > second + left
 
 
@@ -39,11 +39,11 @@ def chance(contest: Contest, left: int) -> float:
     return _stays_ahead(tuple(sorted((*contest, 0, 0)[: max(2, len(contest))], reverse=True)), left)
 
 
-def wanted(contests: Sequence[Contest | None], cast: int, n: int, least: int, confidence: float | None) -> int:
+def further_votes(contests: Sequence[Contest | None], cast: int, n: int, least: int, confidence: float | None) -> int:
     """How many votes to ask for in the next round; 0 is enough.
 
     It is the smallest number after which it could be enough, if all of them went to the leaders.
-    Every contest has to be decided. None is one without a leader, such as a mean: it wants all n
+    Every contest has to be decided. None is one without a leader, such as a mean: it needs all n
     votes. Without a contest nothing is known of the answer yet. A confidence of None waits until
     every contest is settled.
     """
@@ -54,26 +54,18 @@ def wanted(contests: Sequence[Contest | None], cast: int, n: int, least: int, co
     rounds = range(min(left, max(0, least - cast)), left)
 
     def enough(votes: int) -> bool:
-        return _decided([_with(contest, votes) for contest in known], left - votes, confidence)
+        then = [_with(contest, votes) for contest in known]
+        if confidence is None:
+            return all(settled(contest, left - votes) for contest in then)
+        return math.prod(chance(contest, left - votes) for contest in then) >= confidence
 
     return rounds.start + bisect_left(rounds, True, key=enough)  # a vote for the leader never makes it less certain
-
-
-def _two_best(contest: Contest) -> tuple[int, int]:
-    second, first = sorted((0, 0, *contest))[-2:]
-    return first, second
 
 
 def _with(contest: Contest, votes: int) -> Contest:
     """The contest after so many further votes for its leader."""
     leader = contest.index(max(contest)) if contest else 0
     return (*contest[:leader], max(contest, default=0) + votes, *contest[leader + 1 :])
-
-
-def _decided(contests: Sequence[Contest], left: int, confidence: float | None) -> bool:
-    if confidence is None:
-        return all(settled(contest, left) for contest in contests)
-    return math.prod(chance(contest, left) for contest in contests) >= confidence
 
 
 # -- the further votes, as a Dirichlet prior and the votes so far predict them
@@ -86,18 +78,13 @@ def _decided(contests: Sequence[Contest], left: int, confidence: float | None) -
 @lru_cache(maxsize=1 << 14)
 def _stays_ahead(counts: Contest, left: int) -> float:
     """The counts fall; the first is the leader's."""
-    prior = _prior(len(counts))
+    prior = (1 - _AGREE) / (_AGREE * len(counts) - 1)  # the weight of one option: two voters agree as often as that
     leader, total = counts[0], sum(counts) + prior * len(counts)
     overtaken = 0.0
     for rival, how_many in Counter(counts[1:]).items():
         others = total - (leader + rival + 2 * prior) if len(counts) > 2 else 0.0
         overtaken += how_many * _overtakes(leader - rival, leader + prior, rival + prior, others, left)
     return max(0.0, 1 - overtaken)
-
-
-def _prior(options: int) -> float:
-    """The weight of one option, such that two voters agree with the probability above."""
-    return (1 - _AGREE) / (_AGREE * options - 1)
 
 
 def _overtakes(lead: int, leader: float, rival: float, others: float, left: int) -> float:

@@ -15,7 +15,7 @@ MOST = 20  # places of the answers that are followed; a schema rarely has more
 BINS = 5  # of the distribution of scores
 
 
-class Tally:
+class VoteTotals:
     """Gathers as the records come out; memory does not grow with them."""
 
     def __init__(self, scoring: Criteria | None = None) -> None:
@@ -24,11 +24,11 @@ class Tally:
         self._records = 0
         self._agreement = 0.0
         self._places: dict[str, Agreement] = {}
-        self._scores: dict[str, Scores] = {}
+        self._scores: dict[str, ScoreRange] = {}
         if scoring:
             scales = {name: (one.low, one.high) for name, one in scoring.items()}
             scales[criteria.OVERALL] = criteria.scale(scoring)
-            self._scores = {name: Scores(*scale) for name, scale in scales.items()}
+            self._scores = {name: ScoreRange(*scale) for name, scale in scales.items()}
 
     def add(self, votes: Sequence[Any], verdict: Verdict, value: Any, could: int) -> None:
         """Another record: its votes, what came of them, and how many there could have been."""
@@ -46,19 +46,19 @@ class Tally:
         for name, scores in self._scores.items():
             scores.add(value[name])
 
-    def lines(self) -> list[str]:
+    def as_lines(self) -> list[str]:
         """For the end of the run."""
         if not self._records:
             return []
         saved = f" ({self._could - self._cast} saved)" if self._could > self._cast else ""
-        told = [f"votes {self._cast}{saved}, agreement {self._agreement / self._records:.2f}"]
-        told += [f"{name}: {scores}" for name, scores in self._scores.items()]
-        for path, agreement in self._places.items():
-            figures = ", ".join(f"{name} {figure:.3f}" for name, figure in agreement.figures().items())
-            told += [f"{path}: {figures}" if path else figures] if figures else []
-        return told
+        lines = [f"votes {self._cast}{saved}, agreement {self._agreement / self._records:.2f}"]
+        lines += [f"{name}: {scores}" for name, scores in self._scores.items()]
+        for path, found in self._beyond_chance().items():
+            figures = ", ".join(f"{name} {figure:.3f}" for name, figure in found.items())
+            lines.append(f"{path}: {figures}" if path else figures)
+        return lines
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """The same for programs."""
         if not self._records:
             return {}
@@ -66,8 +66,13 @@ class Tally:
             "cast": self._cast,
             "saved": self._could - self._cast,
             "agreement": round(self._agreement / self._records, 4),
-            "beyond_chance": {path: found for path, one in self._places.items() if (found := one.figures())},
+            "beyond_chance": self._beyond_chance(),
         }
+
+    def _beyond_chance(self) -> dict[str, dict[str, float]]:
+        """The figures of agreement at each place that has any."""
+        figures = {path: agreement.figures() for path, agreement in self._places.items()}
+        return {path: found for path, found in figures.items() if found}
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -79,7 +84,7 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-class Scores:
+class ScoreRange:
     """The range and a small distribution of scores on a scale."""
 
     def __init__(self, low: float, high: float) -> None:

@@ -8,65 +8,90 @@ import select
 import signal
 import stat
 import time
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, reduce
+from typing import Any, NamedTuple
 
 from llmstream.books import histogram
-from llmstream.books.summary import dollars
-from llmstream.records import exact, values, words
-from llmstream.records.words import escape
+from llmstream.records import exact, words
+from llmstream.records.values import Spent
 from llmstream.shell import files, messages
 from llmstream.shell.messages import CANNOT_WRITE, FIX_FIRST, Stop, warn, why
+from llmstream.watch.expected import Expected
 from llmstream.watch.stages import Seen, Stage, Stages
+from llmstream.watch.table import state, table, width
 
 ON_TERMINAL, ELSEWHERE = 2.0, 60.0  # seconds between one look and the next
-UNKNOWN = "-"
-HEADS = ("STAGE", "DONE", "FAILED", "LEFT", "RATE", "INPUT", "OUTPUT", "COST", "ETA", "STATE")
-SPARED = ("OUTPUT", "INPUT", "RATE", "COST", "FAILED", "DONE")  # one after another, where the terminal is narrow
-SHORTEST_NAME = 16  # of a stage, before a column is spared
 
 
-def run(o: SimpleNamespace, names: list[str]) -> int:
+class Sources(NamedTuple):
+    """What to look at."""
+
+    names: Sequence[str]  # of done-files and logs
+    expected: Expected  # of each stage
+    watch: bool  # look again and again until all is done
+    interval: float | None  # seconds between one look and the next
+
+
+class Targets(NamedTuple):
+    """The files to write."""
+
+    metrics: str | None
+    page: str | None
+
+
+class Display(NamedTuple):
+    """How to show it on stdout."""
+
+    quiet: bool  # not at all
+    json: bool
+
+
+def run(sources: Sources, targets: Targets, display: Display) -> int:
     """Report on files; 0 if it is known that all is done, else 1."""
-    _check(o, names)
-    size = _expected(o)
-    stages = Stages(names, labels=o.html is not None)
-    screen = _Screen() if o.watch and not o.json and messages.on_screen(1) else None
-    interval = o.interval or (ON_TERMINAL if screen else ELSEWHERE)
-    rounds = 0
+    _check(sources, targets)
+    size = sources.expected.records()
+    stages = Stages(sources.names, labels=targets.page is not None)
+    screen = sources.watch and not display.json and messages.on_screen(1)
+    interval = sources.interval or (ON_TERMINAL if screen else ELSEWHERE)
+    render = _renderer(display, size, screen=screen)
+    now = time.time()
+    seen = stages.look(size, now)
+    _warn_of_damage(seen)
     while True:
+        _write_files(targets, [one.stage for one in seen], now)
+        _print(render(seen))
+        if _are_complete(seen):
+            return 0
+        if not sources.watch:
+            return 1
+        _wait(interval, stdout=not display.quiet)
         now = time.time()
         seen = stages.look(size, now)
-        if not rounds:
-            _tell_damaged(seen)
-        _write_files(o, [one.stage for one in seen], now)
-        if not o.quiet:
-            _show(o, seen, size, screen, again=rounds > 0)
-        complete = bool(seen) and all(one.complete for one in seen)
-        if complete or not o.watch:
-            return 0 if complete else 1
-        rounds += 1
-        _wait(interval, stdout=not o.quiet)
 
 
-def _check(o: SimpleNamespace, names: Sequence[str]) -> None:
-    """What can be seen to be wrong before a large file is read."""
-    if 1 in o.closed and not o.quiet:
-        raise Stop(CANNOT_WRITE, "cannot write stdout: it is closed")
-    for name in names:
+def _are_complete(seen: Sequence[Seen]) -> bool:
+    """A log without a run has no stage, and says nothing of what is done."""
+    return bool(seen) and all(one.complete for one in seen)
+
+
+# -- before a large file is read --------------------------------------------------------------------
+
+
+def _check(sources: Sources, targets: Targets) -> None:
+    for name in sources.names:
         try:
             os.stat(name)
         except OSError as error:
-            if not o.watch or not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            may_come = sources.watch and isinstance(error, (FileNotFoundError, NotADirectoryError))
+            if not may_come:
                 raise Stop(FIX_FIRST, f"cannot read {name}: {why(error)}") from None
-    for what, path in (("metrics file", o.prometheus), ("page", o.html)):
-        if path is not None:
-            _check_target(what, path)
-    if o.prometheus is not None and not o.prometheus.endswith(".prom"):
-        warn(f"{o.prometheus} does not end in .prom: a textfile collector does not read it")
+    if targets.metrics is not None:
+        _check_target("metrics file", targets.metrics)
+    if targets.page is not None:
+        _check_target("page", targets.page)
+    if targets.metrics is not None and not targets.metrics.endswith(".prom"):
+        warn(f"{targets.metrics} does not end in .prom: a textfile collector does not read it")
 
 
 def _check_target(what: str, path: str) -> None:
@@ -79,34 +104,24 @@ def _check_target(what: str, path: str) -> None:
         raise Stop(FIX_FIRST, f"cannot use {what} {path}: nothing can be written in {folder}")
 
 
-def _expected(o: SimpleNamespace) -> int | None:
-    """How many records each stage is to have."""
-    size: int | None = o.size
-    if o.size_of is not None:
-        from llmstream.watch import pipe
-
-        size = pipe.count_records(o.size_of)
-    return size
-
-
-def _tell_damaged(seen: Iterable[Seen]) -> None:
+def _warn_of_damage(seen: Iterable[Seen]) -> None:
     for one in seen:
         if one.damaged:
             warn(f"{one.stage.name}: damaged lines are not counted: {one.damaged}")
 
 
-# -- files --------------------------------------------------------------------------------------
+# -- files ------------------------------------------------------------------------------------------
 
 
-def _write_files(o: SimpleNamespace, stages: Sequence[Stage], now: float) -> None:
-    if o.prometheus is not None:
+def _write_files(targets: Targets, stages: Sequence[Stage], now: float) -> None:
+    if targets.metrics is not None:
         from llmstream.watch import metrics
 
-        _write(o.prometheus, metrics.text(stages))
-    if o.html is not None:
+        _write(targets.metrics, metrics.text(stages))
+    if targets.page is not None:
         from llmstream.watch import page
 
-        _write(o.html, page.html(stages, now))
+        _write(targets.page, page.html(stages, now))
 
 
 def _write(name: str, text: str) -> None:
@@ -122,17 +137,59 @@ def _write(name: str, text: str) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# -- stdout -------------------------------------------------------------------------------------
+# -- stdout -----------------------------------------------------------------------------------------
 
 
-def _show(o: SimpleNamespace, seen: Sequence[Seen], size: int | None, screen: _Screen | None, *, again: bool) -> None:
-    if o.json:
-        lines = [exact.dumps(told(one, size)) + b"\n" for one in seen]
-        _print(b"".join(map(words.for_terminal, lines) if os.isatty(1) else lines))
-    elif screen:
-        _print(screen.frame(seen))
-    else:
-        _print(("\n" * again + "".join(f"{line}\n" for line in table(seen))).encode())
+def _renderer(display: Display, size: int | None, *, screen: bool) -> Callable[[Sequence[Seen]], bytes]:
+    """What makes bytes for stdout of the stages, each time that they have been looked at."""
+    if display.quiet:
+        return lambda seen: b""
+    if display.json:
+        return partial(_as_json, size)
+    return _Screen().frame if screen else _Tables().next
+
+
+def _as_json(size: int | None, seen: Sequence[Seen]) -> bytes:
+    lines = [exact.dumps(as_dict(one, size)) + b"\n" for one in seen]
+    return b"".join(map(words.for_terminal, lines) if os.isatty(1) else lines)
+
+
+class _Tables:
+    """Tables that follow one another, a blank line between them."""
+
+    def __init__(self) -> None:
+        self._between = ""
+
+    def next(self, seen: Sequence[Seen]) -> bytes:
+        between, self._between = self._between, "\n"
+        return "".join([between, *(f"{line}\n" for line in table(seen))]).encode()
+
+
+class _Screen:
+    """A table on a terminal, drawn over the one before."""
+
+    def __init__(self) -> None:
+        self._drawn: list[str] = []
+
+    def frame(self, seen: Sequence[Seen]) -> bytes:
+        """What makes the terminal show it: in one piece, so that it never stands there half drawn."""
+        columns, rows = _terminal_size()
+        lines = table(seen, columns - 1)
+        if len(lines) >= rows:
+            shown = max(1, rows - 2)
+            lines = [*lines[:shown], f"... and {len(lines) - shown} further lines"]
+        up = sum(max(1, -(-width(line) // columns)) for line in self._drawn)  # it may be narrower than before
+        self._drawn = lines
+        begin = f"\x1b[{up}A" if up else ""
+        return (begin + "\r\x1b[J" + "".join(f"{line}\n" for line in lines)).encode()
+
+
+def _terminal_size() -> tuple[int, int]:
+    try:
+        size = os.get_terminal_size(1)
+    except OSError:
+        return 80, 24
+    return size.columns or 80, size.lines or 24
 
 
 def _print(data: bytes) -> None:
@@ -158,193 +215,13 @@ def _wait(seconds: float, *, stdout: bool) -> None:
         _stdout_failed(BrokenPipeError(errno.EPIPE, ""))
 
 
-class _Screen:
-    """A table on a terminal, drawn over the one before."""
-
-    def __init__(self) -> None:
-        self._drawn: list[str] = []
-
-    def frame(self, seen: Sequence[Seen]) -> bytes:
-        """What makes the terminal show it: in one piece, so that it never stands there half drawn."""
-        columns, rows = _terminal()
-        lines = table(seen, columns - 1)
-        if len(lines) >= rows:
-            lines = [*lines[: max(1, rows - 2)], f"... and {len(lines) - max(1, rows - 2)} further lines"]
-        up = sum(max(1, -(-width(line) // columns)) for line in self._drawn)  # it may be narrower than before
-        self._drawn = lines
-        begin = f"\x1b[{up}A" if up else ""
-        return (begin + "\r\x1b[J" + "".join(f"{line}\n" for line in lines)).encode()
+# -- for programs -----------------------------------------------------------------------------------
 
 
-def _terminal() -> tuple[int, int]:
-    try:
-        size = os.get_terminal_size(1)
-    except OSError:
-        return 80, 24
-    return size.columns or 80, size.lines or 24
-
-
-# -- the table ----------------------------------------------------------------------------------
-
-
-def table(seen: Sequence[Seen], most: int | None = None) -> list[str]:
-    """The stages as lines, none of them wider than that."""
-    rows = [HEADS, *map(_row, seen), *([_total(seen)] if len(seen) > 1 else [])]
-    columns = {column[0]: column for column in zip(*rows, strict=True)}
-    names = columns.pop("STAGE")
-    if most is not None:
-        least = min(SHORTEST_NAME, max(map(width, names)))
-        for name in SPARED:
-            if _widths(columns) + least > most:
-                del columns[name]
-        room = max(1, most - _widths(columns))
-        names = tuple(shortened(name, room) for name in names)
-    state = columns.pop("STATE")
-    cells = [_padded(names), *map(partial(_padded, left=True), columns.values()), state]
-    lines = ["  ".join(row).rstrip() for row in zip(*cells, strict=True)]
-    return lines if most is None else [shortened(line, most) for line in lines]
-
-
-def _widths(columns: Mapping[str, Sequence[str]]) -> int:
-    """How wide they are together, with the space before each."""
-    return sum(2 + max(map(width, column)) for column in columns.values())
-
-
-def _padded(column: Sequence[str], *, left: bool = False) -> list[str]:
-    """A column made equally wide: numbers end below one another, names begin so."""
-    wide = max(map(width, column))
-    spaces = [" " * (wide - width(cell)) for cell in column]
-    return [space + cell if left else cell + space for space, cell in zip(spaces, column, strict=True)]
-
-
-def _row(one: Seen) -> tuple[str, ...]:
-    stage = one.stage
-    spent = list(stage.models.values())
-    return (
-        escape(stage.name),
-        f"{stage.done:,}",
-        _whole(stage.failed),
-        _whole(stage.left),
-        _speed(stage.overall if stage.rate is None else stage.rate),
-        short(sum(each.input for each in spent)) if spent else UNKNOWN,
-        short(sum(each.output for each in spent)) if spent else UNKNOWN,
-        _money(each.cost for each in spent),
-        _span(stage.eta),
-        state(one),
-    )
-
-
-def _total(seen: Sequence[Seen]) -> tuple[str, ...]:
-    """All stages together: what each took adds up, and the slowest says when they are ready."""
-    stages = [one.stage for one in seen]
-    spent = [each for stage in stages for each in stage.models.values()]
-    rates = [stage.rate for stage in stages if stage.rate is not None]
-    etas = [0.0 if one.complete else one.stage.eta for one in seen]
-    known = [eta for eta in etas if eta is not None]
-    return (
-        "total",
-        f"{sum(stage.done for stage in stages):,}",
-        _whole(_sum(stage.failed for stage in stages)),
-        _whole(_sum(stage.left for stage in stages)),
-        _speed(sum(rates) if rates else None),
-        short(sum(each.input for each in spent)) if spent else UNKNOWN,
-        short(sum(each.output for each in spent)) if spent else UNKNOWN,
-        _money(each.cost for each in spent),
-        _span(max(known) if len(known) == len(etas) and any(known) else None),
-        "",
-    )
-
-
-def state(one: Seen) -> str:
-    """What goes on, in a word."""
-    if one.stage.running is not None:
-        return "running"
-    if one.kind == "nothing":
-        return "waiting"
-    return "done" if one.complete else "failed" if one.stage.left == 0 and one.stage.failed else "stopped"
-
-
-def _sum(counts: Iterable[int | None]) -> int | None:
-    found = list(counts)
-    return None if None in found else sum(count for count in found if count is not None)
-
-
-def _whole(count: int | None) -> str:
-    return UNKNOWN if count is None else f"{count:,}"
-
-
-def short(count: float) -> str:
-    """A number of tokens in a few characters."""
-    if count < 10_000:
-        return f"{count:,}"
-    for unit in ("k", "M", "G"):
-        count /= 1000
-        if count < 999.5:
-            return f"{count:.3g}{unit}"
-    return f"{count / 1000:,.3g}T" if count < 999_500 else f"{count / 1000:,.0f}T"
-
-
-def _speed(rate: float | None) -> str:
-    """A rate by the second, the minute or the hour, whichever makes a number that is easy to read."""
-    if rate is None:
-        return UNKNOWN
-    if rate == 0:
-        return "0/s"
-    for unit, seconds in (("s", 1), ("min", 60)):
-        if rate * seconds >= 1:
-            return f"{rate * seconds:,.0f}/{unit}" if rate * seconds >= 100 else f"{rate * seconds:.3g}/{unit}"
-    return f"{rate * 3600:.3g}/h"
-
-
-def _money(costs: Iterable[float | None]) -> str:
-    """What is known of the cost; a plus where that is not all."""
-    found = list(costs)
-    known = [cost for cost in found if cost is not None]
-    if not known:
-        return UNKNOWN
-    return dollars(sum(known)) + "+" * (len(known) < len(found))
-
-
-def _span(seconds: float | None) -> str:
-    """A time that is left."""
-    if seconds is None:
-        return UNKNOWN
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days:,}d {hour:02}h"
-    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
-
-
-def width(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
-    return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)
-
-
-def shortened(text: str, most: int) -> str:
-    """Beginning and end of a text that is too wide: the end of a path tells most."""
-    if width(text) <= most:
-        return text
-    head, tail = "", ""
-    while width(head) < most // 3:
-        head += text[len(head)]
-    while width(tail) < most - 1 - width(head):
-        tail = text[-len(tail) - 1] + tail
-    tail = tail[1:] if width(head) + 1 + width(tail) > most else tail
-    return f"{head}…{tail}"
-
-
-# -- for programs -------------------------------------------------------------------------------
-
-
-def told(one: Seen, size: int | None) -> dict[str, Any]:
+def as_dict(one: Seen, size: int | None) -> dict[str, Any]:
     """A stage as an object; what is not known is null."""
     stage = one.stage
-    spent = list(stage.models.values())
+    total = reduce(Spent.plus, stage.models.values(), Spent())
     return {
         "stage": stage.name,
         "kind": one.kind,
@@ -358,10 +235,13 @@ def told(one: Seen, size: int | None) -> dict[str, Any]:
         "rate": {"now": _rounded(stage.rate), "overall": _rounded(stage.overall)},
         "eta": _rounded(stage.eta),
         "tokens": {
-            name: sum(getattr(each, name) for each in spent) for name in ("input", "output", "cached", "reasoning")
+            "input": total.input,
+            "output": total.output,
+            "cached": total.cached,
+            "reasoning": total.reasoning,
         },
-        "cost": values.added(each.cost for each in spent),
-        "models": {model: each._asdict() for model, each in stage.models.items()},
+        "cost": total.cost,
+        "models": {model: spent._asdict() for model, spent in stage.models.items()},
         "latency": {f"p{share}": _percentile(stage, share / 100) for share in (50, 95, 99)},
         "failures": dict(stage.failures),
         "first": _iso(stage.first),

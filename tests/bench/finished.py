@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from llmstream.done import done_file  # after the path is set
+from llmstream.done.line import seal  # after the path is set
 
 
 def main(path: str, lines: int) -> None:
@@ -18,7 +18,7 @@ def main(path: str, lines: int) -> None:
         file.seek(0, 2)
         for number in range(1, lines):
             fields["key"] = f"{number:032x}"
-            file.write(done_file.seal(fields))
+            file.write(seal(fields))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def ours(confidence: float | None, write: Callable[[Contest], Contest] = lambda 
 
     @cache
     def more(contest: Contest, cast: int) -> int:
-        return stopping.wanted([write(contest)], cast, N, LEAST, confidence)
+        return stopping.further_votes([write(contest)], cast, N, LEAST, confidence)
 
     return more
 

@@ -33,7 +33,7 @@ def test_the_first_failures_are_told_and_the_first_three_named(capfd: pytest.Cap
         happened.failed(failed, Failure("http", "no", 400), talkative=False, kept_in="bad.jsonl")
     told = capfd.readouterr().err.splitlines()
     counts = happened.counts
-    assert (counts.failed, counts.told, counts.kinds) == (40, 20, {"http": 40})
+    assert (counts.failed, counts.failures, counts.kinds) == (40, 20, {"http": 40})
     assert counts.names == ["in:0", "in:1", "in:2"]
     assert len(told) == events.SHOWN + 1
     assert told[0].endswith("in:0: no (HTTP 400)")
@@ -77,7 +77,7 @@ def test_what_was_spent_is_counted_by_model() -> None:
     ],
 )
 def test_too_many(most: tuple[float, str] | None, failed: int, seen: int, stops: bool) -> None:
-    assert bool(Counts(failed=failed).too_many(most, seen)) == stops
+    assert bool(Counts(failing=failed, finished=seen).too_many(most)) == stops
 
 
 # -- an endpoint that writes bills ------------------------------------------------------------------

@@ -97,18 +97,18 @@ def counts(told: dict[str, Any]) -> dict[str, dict[str, int]]:
 )
 def test_labels(notation: str, answers: list[Any], told: dict[str, Any], said: list[str]) -> None:
     found = counted(notation, *answers)
-    assert found.told() == told
-    assert list(next(iter(found.told().values()))) == list(next(iter(told.values())))  # the most frequent first
-    assert found.lines() == said
+    assert found.as_dict() == told
+    assert list(next(iter(found.as_dict().values()))) == list(next(iter(told.values())))  # the most frequent first
+    assert found.as_lines() == said
 
 
 def test_what_is_not_there_is_not_counted() -> None:
     shape = '{"type":"object","properties":{"a":{"enum":["x"]},"l":{"type":"array","items":{"enum":["y"]}}}}'
     found = counted(shape, {}, {"a": "x"}, {"l": None}, {"l": "y"}, {"l": [["y"]]}, [], None, "x")
-    assert counts({"a": found.told()["a"]}) == {"a": {"x": 1}}
-    assert found.told()["l"] == {"average_length": 1.0}
-    assert counted(shape).told() == {}
-    assert counted(shape).lines() == []
+    assert counts({"a": found.as_dict()["a"]}) == {"a": {"x": 1}}
+    assert found.as_dict()["l"] == {"average_length": 1.0}
+    assert counted(shape).as_dict() == {}
+    assert counted(shape).as_lines() == []
 
 
 @pytest.mark.parametrize("notation", ["name, age int", "n 1..10", '{"type": "object"}'])
@@ -121,7 +121,7 @@ def test_a_choice_within_a_choice() -> None:
     kinds = {"anyOf": [{"enum": ["p", "q"]}, {"type": "null"}]}
     shape = {"type": "object", "properties": {"d": kinds, "e": {"$ref": "#/$defs/t"}}, "$defs": {"t": {"enum": ["r"]}}}
     found = counted(json.dumps(shape), {"d": "p", "e": "r"}, {"d": None, "e": "r"})
-    assert counts(found.told()) == {"d": {"p": 1, "null": 1}, "e": {"r": 2}}
+    assert counts(found.as_dict()) == {"d": {"p": 1, "null": 1}, "e": {"r": 2}}
 
 
 ODD = ["a, b", "", " ", "x 3 (5.0 %)", "null", "true", "\x1b[2J", "đỏ", "a.b[]", "1"]
@@ -130,7 +130,7 @@ ODD = ["a, b", "", " ", "x 3 (5.0 %)", "null", "true", "\x1b[2J", "đỏ", "a.b[
 def test_odd_names_of_labels() -> None:
     shape = {"type": "object", "properties": {"o": {"enum": [*ODD, None, True, 1]}}}
     found = counted(json.dumps(shape), *({"o": label} for label in [*ODD, None, True, 1]))
-    told = counts(found.told())["o"]
+    told = counts(found.as_dict())["o"]
     assert told["đỏ"] == told["a, b"] == told[""] == 1
     assert sum(told.values()) == len(ODD) + 3
     assert len(told) == len(ODD) + 3  # "true" is not true
@@ -141,7 +141,7 @@ def test_odd_names_of_fields(name: str) -> None:
     inner = {"type": "object", "properties": {name: {"enum": ["x"]}}}
     shape = {"type": "object", "properties": {name: {"enum": ["x", "y"]}, "in": inner}}
     found = counted(json.dumps(shape), {name: "y", "in": {name: "x"}}, {name: "x", "in": {}})
-    assert sorted(map(sorted, (of.items() for of in counts(found.told()).values()))) == [
+    assert sorted(map(sorted, (of.items() for of in counts(found.as_dict()).values()))) == [
         [("x", 1)],
         [("x", 1), ("y", 1)],
     ]
@@ -152,14 +152,14 @@ def test_many_labels_and_many_fields() -> None:
     names = [f"l{n:02}" for n in range(30)]
     shape = {"type": "object", "properties": {f"f{n:02}": {"enum": names} for n in range(25)}}
     found = counted(json.dumps(shape), *({f"f{n:02}": name for n in range(25)} for name in [*names, "l07"]))
-    told = found.lines()
+    told = found.as_lines()
     assert len(told) == labels.MOST_FIELDS + 1
     assert told[0].startswith("f00: l07 2 (6.5 %), l00 1, ")
     assert told[0].count(", ") == labels.MOST_LABELS
     assert told[0].endswith(", others 18")
     assert told[-1] == "15 further fields are in --summary FILE"
-    assert len(found.told()) == 25
-    assert all(len(of) == 30 for of in found.told().values())
+    assert len(found.as_dict()) == 25
+    assert all(len(of) == 30 for of in found.as_dict().values())
 
 
 # -- from end to end --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmstream.calls.answer import error_of, judge, read, refuses_format, value
+from llmstream.calls.answer import error_of, judge, paid, read, refuses_format, value
 from llmstream.records import exact
 from llmstream.records.values import Failure, Rejected, Reply, Usage
 
@@ -105,6 +105,20 @@ def test_what_is_no_reply(raw: bytes, kind: str, said: str) -> None:
 )
 def test_a_message(message: dict[str, Any], expected: Reply) -> None:
     assert read(body(message)) == expected._replace(model="sim")
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+def test_a_byte_order_mark_before_the_json() -> None:
+    assert read(MARK + body()) == read(body())
+    assert paid(MARK + b'{"usage": {"prompt_tokens": 7}}') == reply(None, finish="", model="", usage=Usage(7, 0))
+    assert error_of(MARK + b'{"error": {"message": "no", "code": "c"}}') == ("no", "c")
+    assert error_of(MARK + b"Bad gateway") == ("Bad gateway", "")
+    for raw, said in ((b'{"choices": [', "its JSON is incomplete"), (b"", "the reply is empty"), (b"<p>", "JSON: <p>")):
+        found = read(MARK + raw)
+        assert isinstance(found, Failure)
+        assert found.message.endswith(said)
 
 
 @pytest.mark.parametrize(("told", "finish"), [("length", "length"), (None, ""), (1, "1"), ("", "")])

@@ -145,7 +145,7 @@ def test_equal_records(tmp_path: Path) -> None:
 
         def again(*words: Any) -> tuple[list[str], int]:
             before = len(endpoint.calls)
-            got = run("llm-map", "-k", *words, "{{ q }}", stdin=records(*"aaaaa"), url=endpoint.url)
+            got = run("llm-map", *words, "{{ q }}", stdin=records(*"aaaaa"), url=endpoint.url)
             return [line["output"] for line in lines(got.stdout)], len(endpoint.calls) - before
 
         answers, calls = again("-d", done)
@@ -172,7 +172,7 @@ def test_only_new_requests_are_called(tmp_path: Path) -> None:
         def asked(names: str, *words: str, prompt: str = "{{ q }}") -> str:
             """The answers, and behind the bar what had to be asked for them."""
             before = len(endpoint.calls)
-            got = run("llm-map", "-rkd", done, *words, prompt, stdin=records(*names), url=endpoint.url)
+            got = run("llm-map", "-rd", done, *words, prompt, stdin=records(*names), url=endpoint.url)
             assert got.returncode == (1 if "--offline" in words and "z" in names else 0)
             return got.stdout.decode().replace("\n", "") + "|" + "".join(sorted(prompts(endpoint)[before:]))
 

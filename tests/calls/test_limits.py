@@ -19,8 +19,11 @@ import pytest
 from endpoint import Call, Endpoint, Reply, chat, error, says
 from tool import jsonl, lines, run
 
-from llmstream.calls.limits import FIRST_PATIENCE, LULL, PATIENCE, Limits
+from llmstream.books.events import Events
+from llmstream.calls.limits import Limits
+from llmstream.calls.patience import FIRST_PATIENCE, LULL, PATIENCE
 from llmstream.shell.messages import FIX_FIRST, LATER, Stop
+from llmstream.shell.stop_switch import StopSwitch
 
 PROMPT = "{{ q }}"
 
@@ -51,9 +54,22 @@ class Clock:
         return self.time
 
 
-def machine(jobs: int = 8) -> tuple[Limits, Clock]:
+class Machine(Limits):
+    """With its jobs and its switch at hand."""
+
+    def __init__(self, jobs: int, clock: Clock) -> None:
+        self.jobs = jobs
+        self.switch = StopSwitch()
+        super().__init__(jobs, self.switch, Events(), clock)
+
+    @property
+    def stopped(self) -> Stop | None:
+        return self.switch.reason
+
+
+def machine(jobs: int = 8) -> tuple[Machine, Clock]:
     clock = Clock()
-    return Limits(jobs, clock), clock
+    return Machine(jobs, clock), clock
 
 
 def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
@@ -69,7 +85,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def at_once(limits: Limits) -> int:
+async def at_once(limits: Machine) -> int:
     """How many more could call now."""
     asked = [asyncio.ensure_future(limits.enter()) for _ in range(limits.jobs + 1)]
     await settle()
@@ -82,12 +98,12 @@ async def at_once(limits: Limits) -> int:
     return len(admitted)
 
 
-def down(limits: Limits, times: int = 64, *, first: bool = True, certain: bool = False) -> None:
+def down(limits: Machine, times: int = 64, *, first: bool = True, certain: bool = False) -> None:
     for _ in range(times):
-        limits.troubled("no", first=first, certain=certain)
+        limits.troubled("no", first_try=first, certain=certain)
 
 
-def stopped(limits: Limits) -> tuple[int, str]:
+def stopped(limits: Machine) -> tuple[int, str]:
     assert limits.stopped
     return limits.stopped.status, limits.stopped.reason
 
@@ -100,7 +116,7 @@ async def test_turns() -> None:
     turns: list[str] = []
 
     async def take(name: str, *, again: bool) -> None:
-        await limits.enter(again=again)
+        await limits.enter(first_try=not again)
         turns.append(name)
         limits.leave()
 
@@ -141,13 +157,13 @@ def test_a_cancelled_waiter_leaks_no_slot(admitted: bool) -> None:
 async def test_nobody_calls_after_a_stop() -> None:
     limits, _ = machine(1)
     told: list[bool] = []
-    limits.on_stop.append(lambda: told.append(True))
+    limits.switch.on_pull.append(lambda: told.append(True))
     await limits.enter()
     waiters = [asyncio.ensure_future(limits.enter()) for _ in range(3)]
     await settle()
     limits.leave()  # the first waiter is admitted, and before it runs:
-    limits.stop(Stop(2, "first"))
-    limits.stop(Stop(75, "second"))
+    limits.switch.pull(Stop(2, "first"))
+    limits.switch.pull(Stop(75, "second"))
     assert await asyncio.gather(*waiters, limits.enter()) == [False] * 4
     assert (told, stopped(limits)) == ([True], (2, "first"))
 
@@ -160,7 +176,7 @@ def test_width_follows_what_is_answered(jobs: int) -> None:
         if number % 5:
             limits.answered()
         else:
-            limits.troubled("no", first=False, certain=False)
+            limits.troubled("no", first_try=False, certain=False)
     assert 0.6 * jobs <= limits.width <= 0.9 * jobs
     down(limits, 10 * jobs)
     assert limits.width == 1
@@ -200,13 +216,13 @@ async def test_requests_that_always_fail_are_no_outage() -> None:
     limits, clock = machine(8)
     limits.answered()
     down(limits, first=False)
-    assert (limits.out(certain=False), await at_once(limits)) == (False, 1)
-    limits.troubled("no", first=True, certain=False)
-    assert not limits.out(certain=False)
+    assert (limits.blames_endpoint(certain=False), await at_once(limits)) == (False, 1)
+    limits.troubled("no", first_try=True, certain=False)
+    assert not limits.blames_endpoint(certain=False)
     down(limits, 2)
-    assert limits.out(certain=False)  # three new ones in a row
+    assert limits.blames_endpoint(certain=False)  # three new ones in a row
     limits.answered()
-    assert not limits.out(certain=False)
+    assert not limits.blames_endpoint(certain=False)
     clock.time += PATIENCE + 1
     down(limits, 1, first=False)
     assert not limits.stopped
@@ -239,17 +255,17 @@ def test_patience(case: tuple[bool, bool, bool, bool]) -> None:
         await settle()
         down(limits, 3, certain=certain)
         clock.time += limit - 1
-        limits.troubled("no", first=first, certain=certain)
+        limits.troubled("no", first_try=first, certain=certain)
         assert not limits.stopped
-        assert limits.out(certain=certain)
+        assert limits.blames_endpoint(certain=certain)
         clock.time += 2
-        limits.troubled("gone", first=first, certain=certain)
+        limits.troubled("gone", first_try=first, certain=certain)
         if comes == "stop":
             told = f"cannot reach the endpoint for {limit + 1:.0f} s: gone; run again later"
             assert stopped(limits) == (LATER, told)
         else:
             assert not limits.stopped
-            assert not limits.out(certain=certain)  # from here on their tries count
+            assert not limits.blames_endpoint(certain=certain)  # from here on their tries count
         if waiting:
             waiting.cancel()
 
@@ -263,8 +279,8 @@ def test_patience_where_all_that_are_under_way_fail() -> None:
     for count, out in ((7, False), (1, True)):
         down(limits, count)
         clock.time += FIRST_PATIENCE + 1
-        limits.troubled("no", first=False, certain=False)
-        assert limits.out(certain=False) == out
+        limits.troubled("no", first_try=False, certain=False)
+        assert limits.blames_endpoint(certain=False) == out
 
 
 @in_loop
@@ -272,11 +288,11 @@ async def test_an_hour_without_input_is_no_silence() -> None:
     limits, clock = machine(8)
     limits.answered()
     await limits.enter()
-    limits.troubled("no", first=True, certain=False)
+    limits.troubled("no", first_try=True, certain=False)
     limits.leave()
     clock.time += LULL + PATIENCE
     await limits.enter()
-    limits.troubled("no", first=True, certain=False)
+    limits.troubled("no", first_try=True, certain=False)
     assert not limits.stopped
 
 
@@ -288,7 +304,7 @@ async def test_a_pause_that_nobody_measures() -> None:
     pauses = []
     for _ in range(8):
         for _ in range(16):
-            limits.pause(None)
+            limits.limited(None)
         began = clock.time
         while not await at_once(limits):
             clock.time += 0.5
@@ -297,16 +313,16 @@ async def test_a_pause_that_nobody_measures() -> None:
     assert not limits.stopped
     while not limits.stopped and clock.time < 3000:
         clock.time += 61
-        limits.pause(None)
+        limits.limited(None)
     assert (stopped(limits)[0], clock.time) == (LATER, pytest.approx(1000 + PATIENCE, abs=150))
     assert "nothing but 429" in stopped(limits)[1]
 
 
 def test_a_pause_that_is_too_long() -> None:
     limits, _ = machine()
-    limits.pause(120)
+    limits.limited(120)
     assert not limits.stopped
-    limits.pause(121)
+    limits.limited(121)
     assert stopped(limits) == (LATER, "the endpoint's limit is reached: it asks to wait 121 s; run again then")
 
 
@@ -333,7 +349,7 @@ def test_one_in_five_is_flaky_and_one_in_fifty_is_not() -> None:
             if number % share:
                 limits.answered()
             else:
-                limits.troubled("no", first=True, certain=False)
+                limits.troubled("no", first_try=True, certain=False)
         assert limits.flaky == flaky
 
 

@@ -13,8 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from json_texts import OBJECTS
 
-from llmstream.folds import fold
-from llmstream.folds.fold import CannotFold, Rules
+from llmstream.folds import deep_merge, hows
+from llmstream.folds.fold import Fold
+from llmstream.folds.hows import CannotFold
+from llmstream.folds.rules import FoldRules, field_and_how, fold_rules
 from llmstream.records import equality, exact
 
 # Few names and values, so that records meet; among them numbers that are hard to compare.
@@ -25,13 +27,13 @@ EASY += ['"\u00e9"', '"e\u0301"', '"\u00c9"', '"a  b"', '"a b"', "12345678901234
 NAMES = st.sampled_from(["id", "a", "b", "c"])
 
 
-DEFAULT, WATCHED = Rules(), Rules(conflicts=True)
+DEFAULT, WATCHED = FoldRules(), FoldRules(conflicts=True)
 
 
 def values(scalars: list[str]) -> st.SearchStrategy[Any]:
     leaves = st.sampled_from(scalars).map(lambda text: exact.loads(text.encode()))
     return st.recursive(
-        leaves | st.lists(leaves, max_size=2 * fold.SHORT),
+        leaves | st.lists(leaves, max_size=2 * deep_merge.SHORT),
         lambda inner: st.lists(inner, max_size=4) | objects(inner) | st.lists(objects(inner), max_size=4),
         max_leaves=8,
     )
@@ -52,15 +54,15 @@ def fresh(value: Any) -> Any:
     return exact.loads(exact.dumps(value))
 
 
-def state_of(members: Iterable[dict[str, Any]], rules: Rules) -> fold.State:
-    state = fold.begin(rules)
+def state_of(members: Iterable[dict[str, Any]], rules: FoldRules) -> Fold:
+    state = Fold(rules)
     for number, record in enumerate(members):
-        fold.add(state, fresh(record), f"f:{number}")
+        state.add(fresh(record), f"f:{number}")
     return state
 
 
-def folded(*members: dict[str, Any], rules: Rules = DEFAULT) -> dict[str, Any]:
-    return fold.end(state_of(members, rules))
+def folded(*members: dict[str, Any], rules: FoldRules = DEFAULT) -> dict[str, Any]:
+    return state_of(members, rules).end()
 
 
 def line(value: Any) -> str:
@@ -156,7 +158,7 @@ def disagree(met: list[Any], match: Any = ()) -> bool:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(records(), min_size=1, max_size=5), MATCHES)
 def test_the_fold_is_its_definition(members: list[dict[str, Any]], match: Any) -> None:
-    assert line(folded(*members, rules=Rules(match=match))) == line(plain(members, match))
+    assert line(folded(*members, rules=FoldRules(match=match))) == line(plain(members, match))
 
 
 @settings(max_examples=80, deadline=None)
@@ -169,7 +171,7 @@ def test_long_lists(lists: list[list[str]]) -> None:
 @settings(max_examples=80, deadline=None)
 @given(records(), records(), records(), MATCHES)
 def test_it_may_be_folded_piece_by_piece(a: Any, b: Any, c: Any, match: Any) -> None:
-    rules = Rules(match=match)
+    rules = FoldRules(match=match)
     all_at_once = line(folded(a, b, c, rules=rules))
     assert line(folded(folded(a, b, rules=rules), c, rules=rules)) == all_at_once
     assert line(folded(a, folded(b, c, rules=rules), rules=rules)) == all_at_once
@@ -178,7 +180,7 @@ def test_it_may_be_folded_piece_by_piece(a: Any, b: Any, c: Any, match: Any) -> 
 @settings(max_examples=50, deadline=None)
 @given(records(), MATCHES)
 def test_nothing_changes_nothing(record: dict[str, Any], match: Any) -> None:
-    rules = Rules(match=match)
+    rules = FoldRules(match=match)
     for members in ([record], [record, {}], [{}, record], [record, dict.fromkeys(record)]):
         assert line(folded(*members, rules=rules)) == line(record)
     assert equal(folded(dict.fromkeys(record), record, rules=rules), record)
@@ -196,7 +198,7 @@ def repeats(value: Any, match: Any) -> bool:
 @settings(max_examples=50, deadline=None)
 @given(records(), MATCHES)
 def test_a_record_and_itself(record: dict[str, Any], match: Any) -> None:
-    rules = Rules(match=match)
+    rules = FoldRules(match=match)
     once = folded(record, record, rules=rules)
     assert line(folded(once, once, rules=rules)) == line(once)
     assert repeats(record, match) or line(once) == line(record)
@@ -205,11 +207,11 @@ def test_a_record_and_itself(record: dict[str, Any], match: Any) -> None:
 @settings(max_examples=40, deadline=None)
 @given(records())
 def test_a_record_alone_is_not_touched(record: dict[str, Any]) -> None:
-    state = fold.begin(Rules())
+    state = Fold(FoldRules())
     before = line(record)
-    fold.add(state, record)
-    assert fold.end(state) is record
-    assert fold.untouched(state)
+    state.add(record)
+    assert state.end() is record
+    assert state.is_untouched()
     assert line(record) == before
 
 
@@ -241,8 +243,8 @@ def test_items_that_match_are_merged() -> None:
     first = {"items": [{"id": "X1", "n": 1, "tags": ["a", "a"]}, {"n": 5}, {"id": "X2", "tags": ["a", "a"]}]}
     second = {"items": [{"id": " x1", "m": 2, "tags": ["b"]}, {"n": 5}, {"id": None, "n": 5}]}
     merged = [{"id": " x1", "n": 1, "tags": ["a", "b"], "m": 2}, {"n": 5}, {"id": "X2", "tags": ["a", "a"]}]
-    assert folded(first, second, rules=Rules(match=(("id",),))) == {"items": [*merged, {"id": None, "n": 5}]}
-    deep = Rules(match=(("who", "name"), ("n",)))
+    assert folded(first, second, rules=FoldRules(match=(("id",),))) == {"items": [*merged, {"id": None, "n": 5}]}
+    deep = FoldRules(match=(("who", "name"), ("n",)))
     ours, theirs = {"who": {"name": "An"}, "n": 1}, {"who": {"name": "AN", "age": 3}, "n": 1.0}
     assert folded({"p": [ours]}, {"p": [theirs, {"n": 1}]}, rules=deep) == {"p": [theirs, {"n": 1}]}
 
@@ -251,29 +253,29 @@ def test_as_deep_as_records_go() -> None:
     text = '{"a":' + '[{"id":1,"a":' * ((exact.DEEPEST - 2) // 2) + "[1]" + "}]" * ((exact.DEEPEST - 2) // 2) + "}"
     nested = exact.loads(text.encode())
     for match in ((), (("id",),)):
-        assert folded(nested, nested, nested, rules=Rules(match=match, conflicts=True)) == nested
+        assert folded(nested, nested, nested, rules=FoldRules(match=match, conflicts=True)) == nested
     objects_only = exact.loads(('{"a":' * exact.DEEPEST + "1" + "}" * exact.DEEPEST).encode())
-    assert folded(objects_only, objects_only, rules=Rules(conflicts=True)) == objects_only
+    assert folded(objects_only, objects_only, rules=FoldRules(conflicts=True)) == objects_only
     lists_only = {"a": exact.loads(("[" * (exact.DEEPEST - 1) + "]" * (exact.DEEPEST - 1)).encode())}
-    assert folded(lists_only, {"a": 1}, lists_only, rules=Rules(conflicts=True)) == lists_only
+    assert folded(lists_only, {"a": 1}, lists_only, rules=FoldRules(conflicts=True)) == lists_only
 
 
 # -- what disagreed ---------------------------------------------------------------------------------
 
 
-def conflicts(*members: dict[str, Any], rules: Rules = WATCHED) -> list[dict[str, Any]]:
+def conflicts(*members: dict[str, Any], rules: FoldRules = WATCHED) -> list[dict[str, Any]]:
     state = state_of(members, rules)
-    fold.end(state)
-    return fold.conflicts(state)
+    state.end()
+    return state.conflicts()
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(records(), min_size=1, max_size=4), MATCHES)
 def test_conflicts_are_told_if_anything_disagreed(members: list[dict[str, Any]], match: Any) -> None:
-    rules = Rules(match=match, conflicts=True)
+    rules = FoldRules(match=match, conflicts=True)
     told = conflicts(*members, rules=rules)
     assert bool(told) == disagree(members, match)
-    assert line(folded(*members, rules=rules)) == line(folded(*members, rules=Rules(match=match)))
+    assert line(folded(*members, rules=rules)) == line(folded(*members, rules=FoldRules(match=match)))
     for one in told:
         assert len(one["values"]) == len(one["from"]) > 1
         assert not any(equal(*pair) for pair in itertools.combinations(one["values"], 2))
@@ -315,7 +317,7 @@ def test_conflicts_by_example() -> None:
         {"field": "c.d", "values": [1, 2], "from": ["f:1", "f:3"]},
     ]
     assert conflicts({"a": 1}, {"a": None}, {"b": 1}, {"a": 1, "b": 1}) == []
-    assert conflicts({"a": 1}, {"a": 2}, rules=Rules()) == []
+    assert conflicts({"a": 1}, {"a": 2}, rules=FoldRules()) == []
     almost = [{"a": exact.loads(text)} for text in (b"0.10000000000000000001", b"0.10000000000000000002")]
     assert line(conflicts(*almost)[0]["values"]) == "[0.10000000000000000001,0.10000000000000000002]"
 
@@ -334,7 +336,7 @@ def test_items_that_match_disagree() -> None:
         {"n": [{"id": 5, "p": 3}]},
         {"n": [{"id": 5, "p": 4}]},
     ]
-    told = conflicts(*members, rules=Rules(match=(("id",),), conflicts=True))
+    told = conflicts(*members, rules=FoldRules(match=(("id",),), conflicts=True))
     assert told == [
         {"field": "n[A].id", "values": ["A", "a"], "from": ["f:0", "f:0"]},
         {"field": "n[A].p", "values": [1, 2], "from": ["f:0", "f:0"]},
@@ -343,7 +345,7 @@ def test_items_that_match_disagree() -> None:
 
 
 def test_a_rule_settles_what_disagreed() -> None:
-    rules = fold.rules([fold.take("a=last"), fold.take("c.d=list")], conflicts=True)
+    rules = fold_rules([field_and_how("a=last"), field_and_how("c.d=list")], conflicts=True)
     assert conflicts({"a": 1, "c": {"d": 1}}, {"a": 2, "c": {"d": [2]}}, rules=rules) == []
     told = conflicts({"c": 5}, {"c": {"d": 1}}, {"c": {"d": 2}}, rules=rules)
     assert told == [{"field": "c", "values": [5, {"d": [1, 2]}], "from": ["f:0", "f:1"]}]
@@ -351,7 +353,7 @@ def test_a_rule_settles_what_disagreed() -> None:
 
 def test_items_that_match_disagree_in_a_union_by_rule_too() -> None:
     members = [{}, {"a": {"n": [{"id": 5, "p": 3}, {"id": 5, "p": 4}]}}, {"a": {"n": [{"id": 5, "p": 5}]}}]
-    rules = fold.rules([fold.take("a.n=union")], [("id",)], conflicts=True)
+    rules = fold_rules([field_and_how("a.n=union")], [("id",)], conflicts=True)
     told = conflicts(*members, rules=rules)
     assert told == [{"field": "a.n[5].p", "values": [3, 4, 5], "from": ["f:1", "f:1", "f:2"]}]
     assert told == conflicts(*members, rules=rules._replace(take=()))
@@ -363,7 +365,7 @@ def test_items_that_match_disagree_in_a_union_by_rule_too() -> None:
 def taken(rule: str, *texts: str, **more: Any) -> str:
     """What a rule makes of the values of one field. "": the record lacks it."""
     members = [exact.loads(f'{{"x":{text}}}'.encode()) if text else {} for text in texts]
-    made = folded(*members, rules=fold.rules([fold.take(f"x={rule}")], **more))
+    made = folded(*members, rules=fold_rules([field_and_how(f"x={rule}")], **more))
     return line(made["x"]) if "x" in made else ""
 
 
@@ -434,7 +436,7 @@ def test_values_that_do_not_suit_a_rule(rule: str, texts: list[str], why: str) -
 
 
 def test_rules_deep_in_the_record() -> None:
-    rules = fold.rules([fold.take("a.b=sum"), fold.take("a.c.d=list"), fold.take("n=count")])
+    rules = fold_rules([field_and_how("a.b=sum"), field_and_how("a.c.d=list"), field_and_how("n=count")])
     members: list[dict[str, Any]] = [
         {"id": 1, "a": {"x": 1, "b": 2}},
         {"a": {"b": 3, "c": {"d": "u"}}, "n": "one", "z": 1},
@@ -453,14 +455,14 @@ def test_rules_deep_in_the_record() -> None:
 def test_one_record_with_rules(place: str, data: st.DataObject) -> None:
     rule = data.draw(st.sampled_from(HOWS))
     record = data.draw(records(EASY if rule == "majority" else EASY + HARD))
-    state = state_of([record], fold.rules([fold.take(f"{place}={rule}")]))
+    state = state_of([record], fold_rules([field_and_how(f"{place}={rule}")]))
     try:
-        assert (line(fold.end(state)) == line(record)) or not fold.untouched(state)
+        assert (line(state.end()) == line(record)) or not state.is_untouched()
     except CannotFold:
         return
-    assert fold.untouched(state) or rule in ("list", "count")
-    fold.add(state, {})
-    assert not fold.untouched(state)
+    assert state.is_untouched() or rule in ("list", "count")
+    state.add({})
+    assert not state.is_untouched()
 
 
 def test_match_goes_for_the_rules_too() -> None:
@@ -517,17 +519,17 @@ PLACES = ["id", "a", "b", "c", "a.a", "a.b.c"]
 def test_nothing_but_cannot_fold(data: st.DataObject) -> None:
     chosen = {data.draw(st.sampled_from(PLACES)): data.draw(st.sampled_from(HOWS)) for _ in range(2)}
     try:
-        rules = fold.rules([fold.take(f"{path}={rule}") for path, rule in chosen.items()], conflicts=True)
+        rules = fold_rules([field_and_how(f"{path}={rule}") for path, rule in chosen.items()], conflicts=True)
     except ValueError:
         assume(False)
     scalars = EASY if "majority" in chosen.values() else EASY + HARD
     state = state_of(data.draw(st.lists(records(scalars), max_size=5)), rules)
     try:
-        fresh(fold.end(state))
+        fresh(state.end())
     except CannotFold as error:
         assert len(str(error).splitlines()) == 1
         assert str(error).startswith(tuple(f"{path}: {rule} " for path, rule in chosen.items()))
-    exact.dumps(fold.conflicts(state))
+    exact.dumps(state.conflicts())
 
 
 @settings(max_examples=25, deadline=None)
@@ -539,17 +541,17 @@ def test_any_records(texts: list[str]) -> None:
             members.append(exact.loads(text.encode()))
         except ValueError:
             assume(False)
-    folded(*members, rules=Rules(conflicts=True))
+    folded(*members, rules=FoldRules(conflicts=True))
 
 
 @pytest.mark.parametrize("rule", [None, *(rule for rule in HOWS if rule not in ("concat", "list", "majority"))])
 def test_a_state_does_not_keep_the_records(rule: str | None) -> None:
-    state = fold.begin(fold.rules([fold.take(f"x={rule}")] if rule else ()))
+    state = Fold(fold_rules([field_and_how(f"x={rule}")] if rule else ()))
     tracemalloc.start()
     try:
         for number in range(1000):
             value = number if rule in ("sum", "mean") else ["a", "b"] if rule in ("union", "union:exact") else "x" * 100
-            fold.add(state, {"x": value, "text": f"{number:1000}"})
+            state.add({"x": value, "text": f"{number:1000}"})
         assert tracemalloc.get_traced_memory()[0] < 100_000
     finally:
         tracemalloc.stop()
@@ -559,19 +561,19 @@ def test_a_state_does_not_keep_the_records(rule: str | None) -> None:
 
 
 def test_reading_rules() -> None:
-    assert fold.take("a.b=sum") == (("a", "b"), fold.how("sum"))
-    assert fold.take("a=b=union:exact") == (("a=b",), fold.how("union:exact"))
-    assert [fold.how(name).name for name in HOWS] == HOWS
+    assert field_and_how("a.b=sum") == (("a", "b"), hows.HOWS["sum"])
+    assert field_and_how("a=b=union:exact") == (("a=b",), hows.HOWS["union:exact"])
+    assert [hows.HOWS[name].name for name in HOWS] == HOWS
 
 
 @pytest.mark.parametrize("text", ["a", "=sum", "a.=sum", ".=sum", "a=", "a=median", "a=Sum", ""])
 def test_reading_what_is_no_rule(text: str) -> None:
     with pytest.raises(ValueError, match=" ".join(HOWS)):
-        fold.take(text)
+        field_and_how(text)
 
 
 @pytest.mark.parametrize("both", [("a=sum", "a=max"), ("a=list", "a.b=sum"), ("a.b.c=sum", "x=sum", "a.b=list")])
 def test_rules_that_contradict_one_another(both: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"taken twice|a part of the other"):
-        fold.rules(map(fold.take, both))
-    fold.rules([fold.take("a.b=sum"), fold.take("a.c=sum"), fold.take("ab=sum")])
+        fold_rules(map(field_and_how, both))
+    fold_rules([field_and_how("a.b=sum"), field_and_how("a.c=sum"), field_and_how("ab=sum")])

@@ -241,3 +241,13 @@ def test_sizes_that_disagree_are_no_complete_group(tmp_path: Path) -> None:
 )
 def test_memory_does_not_grow_with_the_stream(tmp_path: Path, count: int, words: list[str]) -> None:
     assert growth(tmp_path, count, *words) < 0.05
+
+
+def test_a_sorted_group_that_comes_again_is_told_once() -> None:
+    stdin = jsonl({"g": 1}, {"g": 2}, {"g": 1}, {"g": 2}, {"g": 3})
+    done = merge("-g", "g", "--sorted", stdin=stdin)
+    assert done.stdout.count(b"\n") == 5
+    assert done.stderr.count(b"<stdin>:3: its group had ended already: the input is not sorted, or came with -U") == 1
+    assert done.stderr.count(b"its group had ended") == 1
+    quiet = merge("-g", "g", "--sorted", stdin=jsonl({"g": 1}, {"g": 1}, {"g": 2}))
+    assert b"its group had ended" not in quiet.stderr

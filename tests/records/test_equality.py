@@ -114,7 +114,7 @@ EQUAL = [
 
 @pytest.mark.parametrize(("one", "other", "equal"), EQUAL)
 def test_equal(one: Any, other: Any, equal: bool) -> None:
-    assert (equality.equal(one) == equality.equal(other)) is equal
+    assert (equality.exact_key(one) == equality.exact_key(other)) is equal
 
 
 NUMBERS = [
@@ -142,10 +142,10 @@ def test_a_number_is_what_was_written(text: str, number: Fraction) -> None:
 def test_a_number_that_is_next_to_nothing_costs_nothing(text: str) -> None:
     """In a process of its own: written out it is a number that no memory holds."""
     look = f"""
-from llmstream import alike, exact
+from llmstream.records import equality, exact
 value = exact.loads(b"{text}")
-assert abs(alike.number(value)) < 1e-300
-alike.key(value)
+assert abs(equality.number(value)) < 1e-300
+equality.key(value)
 """
     subprocess.run([sys.executable, "-c", look], cwd=TOP, timeout=5, check=True)
 

@@ -157,10 +157,10 @@ AS_THEY_CAME = [
 
 
 def test_the_shape_of_a_failed_record() -> None:
-    out = reading.failed(record('{"id":7,"error":"old"}'), FAILURE, "llm-map")
+    out = reading.failed_line(record('{"id":7,"error":"old"}'), FAILURE, "llm-map")
     told = {"by": "llm-map", "type": "http", "message": 'no "luck"\n', "status": 400, "attempts": 2}
     assert json.loads(out) == {"id": 7, "error": {**told, "was": "old"}}
-    out = reading.failed(BadLine(b"{\xe9", "in:1", "bad"), FAILURE, "llm-map")
+    out = reading.failed_line(BadLine(b"{\xe9", "in:1", "bad"), FAILURE, "llm-map")
     assert json.loads(out) == {"error": {**told, "raw": "{\\xe9"}}
 
 
@@ -168,9 +168,9 @@ def test_the_shape_of_a_failed_record() -> None:
 def test_a_failed_record_comes_back_as_it_was(line: str) -> None:
     came = record(line)
     assert came.line == line.encode()
-    again = record(reading.failed(came, FAILURE, "llm-map"))
+    again = record(reading.failed_line(came, FAILURE, "llm-map"))
     assert again == came
-    assert record(b" " + reading.failed(again, FAILURE, "llm-vote") + b"\r") == came
+    assert record(b" " + reading.failed_line(again, FAILURE, "llm-vote") + b"\r") == came
 
 
 @HYPOTHESIS
@@ -178,7 +178,7 @@ def test_a_failed_record_comes_back_as_it_was(line: str) -> None:
 def test_any_failed_record_comes_back_as_it_was(text: str) -> None:
     assume(not has_huge(text))
     came = record(text)
-    out = reading.failed(came, FAILURE, "llm-map")
+    out = reading.failed_line(came, FAILURE, "llm-map")
     assert json.loads(out)["error"]["by"] == "llm-map"
     assert record(out) == came
 
@@ -192,15 +192,17 @@ def test_only_what_a_run_put_in_is_taken_off() -> None:
 @pytest.mark.parametrize(("line", "why"), BAD)
 def test_a_failed_bad_line_comes_back_as_bad(line: bytes, why: str) -> None:
     came = reading.parse(line, "in:1")
-    out = reading.failed(came, Failure("input", why), "llm-map")
+    out = reading.failed_line(came, Failure("input", why), "llm-map")
     again = reading.parse(out, "in:1")
     assert isinstance(again, BadLine)
     assert again.raw == line or "UTF-8" in why
-    assert reading.failed(again, Failure("input", why), "llm-map") == out
+    assert reading.failed_line(again, Failure("input", why), "llm-map") == out
 
 
 def test_a_bad_line_that_was_mended_in_the_errors_file_is_read() -> None:
-    out = reading.failed(BadLine(b'{"a":1', "in:1", "not valid JSON"), Failure("input", "not valid JSON"), "llm-map")
+    out = reading.failed_line(
+        BadLine(b'{"a":1', "in:1", "not valid JSON"), Failure("input", "not valid JSON"), "llm-map"
+    )
     assert record(out.replace(rb"{\"a\":1", rb"{\"a\":1}")) == Record(b'{"a":1}', {"a": 1}, "in:1")
 
 
@@ -208,7 +210,7 @@ def test_bytes_that_the_errors_file_could_not_hold_never_pass_for_others() -> No
     """Latin-1 behind a backslash: what stands for the byte would make a valid escape of it."""
     came = reading.parse(b'{"path":"C:\\\xdcbung"}', "in:1")
     assert isinstance(came, BadLine)
-    assert isinstance(reading.parse(reading.failed(came, Failure("input", came.why), "llm-map"), "in:1"), BadLine)
+    assert isinstance(reading.parse(reading.failed_line(came, Failure("input", came.why), "llm-map"), "in:1"), BadLine)
 
 
 def test_a_line_that_was_cut_never_passes_for_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +219,7 @@ def test_a_line_that_was_cut_never_passes_for_the_whole(monkeypatch: pytest.Monk
     for raw_text in (False, True):
         came = reading.parse(b'{"a":1}  {"b":2}, and so on', "in:1", raw_text=raw_text)
         assert isinstance(came, BadLine)
-        out = reading.failed(came, Failure("input", came.why), "llm-map")
+        out = reading.failed_line(came, Failure("input", came.why), "llm-map")
         monkeypatch.setattr(reading, "LONGEST", 1000)
         assert reading.parse(out, "in:1", raw_text=raw_text) == came
         monkeypatch.setattr(reading, "LONGEST", 20)
@@ -227,7 +229,7 @@ def test_a_line_that_was_cut_never_passes_for_the_whole(monkeypatch: pytest.Monk
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")) | OBJECTS)
 def test_a_failed_text_comes_back_as_it_was(text: str) -> None:
     came = reading.parse(text.encode(), "in:1", raw_text=True)
-    out = reading.failed(came, FAILURE, "llm-map")
+    out = reading.failed_line(came, FAILURE, "llm-map")
     assert reading.parse(out, "in:1", raw_text=True) == came
     assert reading.parse(out, "in:1") == came
 
@@ -235,7 +237,7 @@ def test_a_failed_text_comes_back_as_it_was(text: str) -> None:
 def test_a_failed_bad_text_comes_back_as_bad() -> None:
     came = reading.parse(b"caf\xe9", "in:1", raw_text=True)
     assert came == BadLine(b"caf\xe9", "in:1", "not valid UTF-8")
-    out = reading.failed(came, Failure("input", came.why), "llm-map")
+    out = reading.failed_line(came, Failure("input", came.why), "llm-map")
     assert reading.parse(out, "in:1", raw_text=True) == BadLine(rb"caf\xe9", "in:1", "not valid UTF-8")
 
 

@@ -168,9 +168,9 @@ REFUSED = [
     ("a {" * 60, "nested deeper than 50 levels"),
     # ranges and enumerations
     ("a 10..1", "range '10..1' of field 'a' is empty"),
-    ("a 1.5..3", "range '1.5..3' of field 'a' wants two whole numbers"),
-    ("a 1..", "wants two whole numbers"),
-    ("a 1..99999999999999999999", "wants two whole numbers"),
+    ("a 1.5..3", "range '1.5..3' of field 'a' needs two whole numbers"),
+    ("a 1..", "needs two whole numbers"),
+    ("a 1..99999999999999999999", "needs two whole numbers"),
     ("a x|y|x", "value 'x' of field 'a' is there twice"),
     ("a x||y", "an empty value of field 'a'"),
     ("a x|", "an empty value of field 'a'"),

@@ -38,8 +38,9 @@ def leaving(tmp_path: Path, body: str, **more: object) -> subprocess.CompletedPr
     """Leave with a main of our own."""
     script = tmp_path / "tool"
     script.write_text(
-        f"import sys\nsys.path.insert(0, {str(TOP)!r})\nfrom llmstream.shell import messages\n"
-        f"def main(argv):\n    {body}\nmessages.leave('llm-x', main)\n"
+        f"import sys, types\nsys.path.insert(0, {str(TOP)!r})\nfrom llmstream.shell import messages\n"
+        f"def main(argv):\n    {body}\nsys.modules['llmstream.x'] = types.SimpleNamespace(main=main)\n"
+        "messages.leave('llm-x')\n"
     )
     return subprocess.run([sys.executable, script], capture_output=True, check=False, **more)  # type: ignore[call-overload]
 

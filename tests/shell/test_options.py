@@ -35,34 +35,34 @@ def refused(*argv: str, **environ: str) -> str:
 # -- options, operands and what stands between them -----------------------------------------------
 
 MEANS: list[tuple[list[str], dict[str, Any], list[str]]] = [
-    ([], {"jobs": 8, "done": None, "keep_order": False, "param": (), "output": ("output",)}, []),
-    (["a", "-k", "b"], {"keep_order": True}, ["a", "b"]),
+    ([], {"jobs": 8, "done": None, "unordered": False, "param": (), "output": ("output",)}, []),
+    (["a", "-U", "b"], {"unordered": True}, ["a", "b"]),
     (["a", "-", "b"], {}, ["a", "-", "b"]),
     (["a", ""], {}, ["a", ""]),
-    (["a", "--", "-k", "--", "b"], {"keep_order": False}, ["a", "-k", "--", "b"]),
-    (["-k", "--"], {"keep_order": True}, []),
-    (["-kr"], {"keep_order": True, "raw_output": True}, []),
-    (["-krd", "x"], {"keep_order": True, "raw_output": True, "done": "x"}, []),
-    (["-krdx"], {"keep_order": True, "raw_output": True, "done": "x"}, []),
-    (["-kj8", "a"], {"keep_order": True, "jobs": 8}, ["a"]),
+    (["a", "--", "-U", "--", "b"], {"unordered": False}, ["a", "-U", "--", "b"]),
+    (["-U", "--"], {"unordered": True}, []),
+    (["-Ur"], {"unordered": True, "raw_output": True}, []),
+    (["-Urd", "x"], {"unordered": True, "raw_output": True, "done": "x"}, []),
+    (["-Urdx"], {"unordered": True, "raw_output": True, "done": "x"}, []),
+    (["-Uj8", "a"], {"unordered": True, "jobs": 8}, ["a"]),
     (["-j9"], {"jobs": 9}, []),
     (["-j", "9"], {"jobs": 9}, []),
     (["--jobs=9"], {"jobs": 9}, []),
     (["--jobs", "9"], {"jobs": 9}, []),
     (["-j", "10000"], {"jobs": 10000}, []),
     # a value is whatever follows
-    (["-d", "-k"], {"done": "-k", "keep_order": False}, []),
+    (["-d", "-U"], {"done": "-U", "unordered": False}, []),
     (["-d", "--"], {"done": "--"}, []),
     (["-d", "-"], {"done": "-"}, []),
-    (["--done", "--keep-order"], {"done": "--keep-order", "keep_order": False}, []),
+    (["--done", "--unordered"], {"done": "--unordered", "unordered": False}, []),
     (["-d=x"], {"done": "=x"}, []),
-    (["--done=-k"], {"done": "-k"}, []),
+    (["--done=-U"], {"done": "-U"}, []),
     (["--done=a=b"], {"done": "a=b"}, []),
     (["--system="], {"system": ""}, []),
     (["-s", ""], {"system": ""}, []),
     # given again: the last one counts, -P gathers
     (["-j1", "--jobs=2", "-j", "3"], {"jobs": 3}, []),
-    (["-k", "-k"], {"keep_order": True}, []),
+    (["-U", "-U"], {"unordered": True}, []),
     (["-Pa=1", "-P", "b=x", "--param=a=2"], {"param": (("a", 1), ("b", "x"), ("a", 2))}, []),
     (["-v", "-q", "--help", "--version"], {"verbose": True, "quiet": True, "help": True, "version": True}, []),
     (["--timeout=0.5"], {"timeout": 0.5}, []),
@@ -79,9 +79,9 @@ def test_command_line(argv: list[str], values: dict[str, Any], operands: list[st
 
 
 def test_first_operand_may_end_the_options() -> None:
-    found, rest = options.read(TABLE, ["-k", "env", "-r", "--", "x"], {}, mixed=False)
-    assert (found.keep_order, found.raw_output, rest) == (True, False, ["env", "-r", "--", "x"])
-    assert options.read(TABLE, ["-k", "--", "-r"], {}, mixed=False)[1] == ["-r"]
+    found, rest = options.read(TABLE, ["-U", "env", "-r", "--", "x"], {}, mixed=False)
+    assert (found.unordered, found.raw_output, rest) == (True, False, ["env", "-r", "--", "x"])
+    assert options.read(TABLE, ["-U", "--", "-r"], {}, mixed=False)[1] == ["-r"]
 
 
 WRONG = [
@@ -89,34 +89,34 @@ WRONG = [
     (["--zzz=3"], "no such option --zzz: see --help"),
     (["--job"], "no such option --job: did you mean --jobs?"),
     (["--job=3"], "no such option --job: did you mean --jobs?"),
-    (["--keep-ordre"], "no such option --keep-ordre: did you mean --keep-order?"),
+    (["--keep-ordre"], "no such option --keep-ordre: did you mean --unordered?"),
     (["-Z"], "no such option -Z: see --help"),
-    (["-kZ"], "no such option -Z: see --help"),
+    (["-UZ"], "no such option -Z: see --help"),
     (["--=x"], "no such option --: see --help"),
     (["---"], "no such option ---: see --help"),
-    (["--keep-order=yes"], "cannot use --keep-order=yes: --keep-order takes no value"),
-    (["--keep-order="], "cannot use --keep-order=: --keep-order takes no value"),
-    (["-d"], "cannot use -d: it wants FILE behind it"),
-    (["-kd"], "cannot use -d: it wants FILE behind it"),
-    (["--done"], "cannot use --done: it wants FILE behind it"),
-    (["a", "-P"], "cannot use -P: it wants NAME=VALUE behind it"),
-    (["-d", ""], "cannot use -d : it wants something that is not empty"),
-    (["--done="], "cannot use --done : it wants something that is not empty"),
-    (["-j0"], "cannot use -j 0: it wants a whole number from 1 to 10000"),
-    (["-j", "10001"], "cannot use -j 10001: it wants a whole number from 1 to 10000"),
-    (["-j-1"], "cannot use -j -1: it wants a whole number from 1 to 10000"),
-    (["--jobs=8.0"], "cannot use --jobs 8.0: it wants a whole number from 1 to 10000"),
-    (["--jobs="], "cannot use --jobs : it wants a whole number from 1 to 10000"),
-    (["-j", " 8"], "cannot use -j  8: it wants a whole number from 1 to 10000"),
-    (["-j", "٣"], "cannot use -j ٣: it wants a whole number from 1 to 10000"),
-    (["-j", "²"], "cannot use -j ²: it wants a whole number from 1 to 10000"),
-    (["--retries", "-1"], "cannot use --retries -1: it wants a whole number, 0 or more"),
-    (["--retries", "9" * 5000], f"cannot use --retries {'9' * 5000}: it wants a whole number, 0 or more"),
-    (["--timeout", "0"], "cannot use --timeout 0: it wants a number, 0.001 or more"),
-    (["--timeout", "nan"], "cannot use --timeout nan: it wants a number, 0.001 or more"),
-    (["--timeout", "inf"], "cannot use --timeout inf: it wants a number, 0.001 or more"),
-    (["--timeout", "1m"], "cannot use --timeout 1m: it wants a number, 0.001 or more"),
-    (["--drain", "-1"], "cannot use --drain -1: it wants a number, 0 or more"),
+    (["--unordered=yes"], "cannot use --unordered=yes: --unordered takes no value"),
+    (["--unordered="], "cannot use --unordered=: --unordered takes no value"),
+    (["-d"], "cannot use -d: it needs FILE after it"),
+    (["-Ud"], "cannot use -d: it needs FILE after it"),
+    (["--done"], "cannot use --done: it needs FILE after it"),
+    (["a", "-P"], "cannot use -P: it needs NAME=VALUE after it"),
+    (["-d", ""], "cannot use -d : it needs something that is not empty"),
+    (["--done="], "cannot use --done : it needs something that is not empty"),
+    (["-j0"], "cannot use -j 0: it needs a whole number from 1 to 10000"),
+    (["-j", "10001"], "cannot use -j 10001: it needs a whole number from 1 to 10000"),
+    (["-j-1"], "cannot use -j -1: it needs a whole number from 1 to 10000"),
+    (["--jobs=8.0"], "cannot use --jobs 8.0: it needs a whole number from 1 to 10000"),
+    (["--jobs="], "cannot use --jobs : it needs a whole number from 1 to 10000"),
+    (["-j", " 8"], "cannot use -j  8: it needs a whole number from 1 to 10000"),
+    (["-j", "٣"], "cannot use -j ٣: it needs a whole number from 1 to 10000"),
+    (["-j", "²"], "cannot use -j ²: it needs a whole number from 1 to 10000"),
+    (["--retries", "-1"], "cannot use --retries -1: it needs a whole number, 0 or more"),
+    (["--retries", "9" * 5000], f"cannot use --retries {'9' * 5000}: it needs a whole number, 0 or more"),
+    (["--timeout", "0"], "cannot use --timeout 0: it needs a number, 0.001 or more"),
+    (["--timeout", "nan"], "cannot use --timeout nan: it needs a number, 0.001 or more"),
+    (["--timeout", "inf"], "cannot use --timeout inf: it needs a number, 0.001 or more"),
+    (["--timeout", "1m"], "cannot use --timeout 1m: it needs a number, 0.001 or more"),
+    (["--drain", "-1"], "cannot use --drain -1: it needs a number, 0 or more"),
 ]
 
 
@@ -179,14 +179,14 @@ def test_what_belongs_to_one_stage_has_no_variable() -> None:
 
 
 def test_wrong_variables_are_named() -> None:
-    assert refused(LLMSTREAM_JOBS="x") == "cannot use LLMSTREAM_JOBS=x: it wants a whole number from 1 to 10000"
-    assert refused("-j4", LLMSTREAM_PARAM="n=3").startswith("cannot use LLMSTREAM_PARAM=n=3: it wants a field of")
+    assert refused(LLMSTREAM_JOBS="x") == "cannot use LLMSTREAM_JOBS=x: it needs a whole number from 1 to 10000"
+    assert refused("-j4", LLMSTREAM_PARAM="n=3").startswith("cannot use LLMSTREAM_PARAM=n=3: it needs a field of")
 
 
 # -- any spelling, any argument -------------------------------------------------------------------
 
 VALUES = {"d": st.text(min_size=1), "j": st.integers(1, 10000).map(str), "s": st.text(), "m": st.text(min_size=1)}
-FLAGS = "kqrvR"
+FLAGS = "UqrvR"
 NAMED = {option.short: option for option in TABLE if option.short}
 
 
@@ -284,7 +284,7 @@ FIELDS = [
 @pytest.mark.parametrize(("text", "path"), FIELDS)
 def test_output_field(text: str, path: tuple[str, ...] | None) -> None:
     if path is None:
-        assert refused("-o", text).startswith(f"cannot use -o {text}: it wants the name of a field")
+        assert refused("-o", text).startswith(f"cannot use -o {text}: it needs the name of a field")
     else:
         assert read("-o", text)[0].output == path
 
@@ -295,7 +295,7 @@ def test_a_file_name_as_output_field_is_told_about_stdout() -> None:
 
 def test_meta_is_never_the_record_itself() -> None:
     assert read("-Ma.b")[0].meta == ("a", "b")
-    assert refused("-M.") == "cannot use -M .: it wants the name of a field"
+    assert refused("-M.") == "cannot use -M .: it needs the name of a field"
 
 
 PARAMETERS = [
@@ -327,7 +327,7 @@ def test_parameter(text: str, pair: tuple[str, Any]) -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "=1", "="])
 def test_a_parameter_has_a_name_and_a_value(text: str) -> None:
-    assert refused("-P", text) == f"cannot use -P {text}: it wants NAME=VALUE"
+    assert refused("-P", text) == f"cannot use -P {text}: it needs NAME=VALUE"
 
 
 @pytest.mark.parametrize("name", options.NOT_PARAMETERS)
@@ -342,7 +342,7 @@ def test_parameters_that_are_not_the_users(name: str) -> None:
 )
 def test_max_errors(text: str, limit: tuple[float, str] | None) -> None:
     if limit is None:
-        assert refused("--max-errors", text).startswith(f"cannot use --max-errors {text}: it wants a ")
+        assert refused("--max-errors", text).startswith(f"cannot use --max-errors {text}: it needs a ")
     else:
         assert read("--max-errors", text)[0].max_errors == limit
 
@@ -351,7 +351,8 @@ def test_max_errors(text: str, limit: tuple[float, str] | None) -> None:
 
 
 def parts(*argv: str) -> tuple[str, list[str]]:
-    return options.prompt_and_files(*read(*argv))
+    o, operands = read(*argv)
+    return options.prompt_and_files(o.prompt_file, operands)
 
 
 def complaint(*argv: str) -> str:
@@ -368,7 +369,7 @@ def test_prompt_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert parts("ask", "a", "-", "b") == ("ask", ["a", "-", "b"])
     assert parts("") == ("", ["-"])
     assert parts("x" * 5000) == ("x" * 5000, ["-"])
-    assert parts("--", "-k") == ("-k", ["-"])
+    assert parts("--", "-U") == ("-U", ["-"])
     assert parts("-f", "asks") == ("as written\n\n", ["-"])
     assert parts("a", "-f", "asks", "-") == ("as written\n\n", ["a", "-"])
 

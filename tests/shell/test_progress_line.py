@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from terminals import Terminal, linux, terminal, width
 from tool import TOP
 
-from llmstream.records import words
-from llmstream.shell import messages, progress_line
+from llmstream.records import figures, words
+from llmstream.shell import messages
 from llmstream.shell.progress_line import Line, Shown, compose
 
 # -- a terminal ---------------------------------------------------------------------------------
@@ -49,6 +49,43 @@ def test_the_bar_in_ascii() -> None:
     said = compose([ONE], 100, ascii_only=True)
     assert said.isascii()
     assert "|####" in said
+
+
+@pytest.mark.parametrize(
+    ("share", "bar", "ascii_bar"),
+    [
+        (0, "        ", "        "),
+        (1e-9, "        ", "        "),
+        (0.02, "▏       ", "        "),
+        (0.0625, "▌       ", "        "),
+        (0.125, "█       ", "#       "),
+        (0.4, "███▏    ", "###     "),
+        (0.99, "███████▉", "####### "),
+        (1, "████████", "########"),
+    ],
+)
+def test_a_bar_grows_by_eighths_of_a_cell(share: float, bar: str, ascii_bar: str) -> None:
+    part = Shown("a", "b", share)
+    columns = len(f"a: b || {figures.percent(share)}") + 8
+    assert compose([part], columns).split("|")[1] == bar
+    assert compose([part], columns, ascii_only=True).split("|")[1] == ascii_bar
+
+
+def test_wide_letters_take_two_columns() -> None:
+    part = Shown("日本語", "5 of 10", 0.5, "9/s")
+    assert [compose([part], columns) for columns in (29, 28, 20, 19, 14, 13, 9, 7, 5, 3)] == [
+        "日本語: 5 of 10 (50.0 %), 9/s",
+        "日本語: 5 of 10, 9/s",
+        "日本語: 5 of 10, 9/s",
+        "日本語: 5, 9/s",
+        "日本語: 5, 9/s",
+        "日本語: 5",
+        "日本語: 5",
+        "日本: 5",
+        "日: 5",
+        "5",
+    ]
+    assert width(compose([part], 60)) == 60
 
 
 def test_less_room_takes_the_least_important_away() -> None:
@@ -95,13 +132,6 @@ def test_what_could_move_the_cursor_is_escaped() -> None:
 
 def test_braces_are_braces() -> None:
     assert compose([Shown("{n}", "{bar}", 0.5, "{0}")], 60).startswith("{n}: {bar} |")
-
-
-@pytest.mark.parametrize(
-    ("share", "said"), [(0, "0.0 %"), (0.2468, "24.7 %"), (0.9999, "99.9 %"), (1, "100.0 %"), (1e-9, "0.0 %")]
-)
-def test_percent_is_a_hundred_at_the_end_only(share: float, said: str) -> None:
-    assert progress_line.percent(share) == said
 
 
 # -- what a terminal shows ----------------------------------------------------------------------
@@ -281,17 +311,6 @@ def test_nobody_elses_descriptor_becomes_non_blocking() -> None:
         assert os.get_blocking(it.fd)
 
 
-def test_no_run_fails_for_want_of_a_line() -> None:
-    """tqdm takes its variables from the environment, and some values stop it."""
-    with terminal() as it:
-        play = "from llmstream.line import *; d = Line(); s = Shown('a', 'b'); d.draw(s); d.draw(s); d.finish('end')"
-        env = {**os.environ, "TQDM_MININTERVAL": "soon", "TERM": "xterm"}
-        subprocess.run([sys.executable, "-c", play], cwd=TOP, env=env, stderr=it.fd, check=True)
-        told = it.look()
-        assert told[0].startswith("llmstream: cannot draw the progress line: ")
-        assert told[-1] == "end"
-
-
 # -- the processes of a pipe --------------------------------------------------------------------
 
 
@@ -436,7 +455,7 @@ def test_another_user_is_told_nothing() -> None:
 
 PLAY = """
 import fcntl, os, signal, sys, termios, time
-from llmstream.line import Line, Shown
+from llmstream.shell.progress_line import Line, Shown
 fcntl.ioctl(2, termios.TIOCSCTTY, 0)
 child = os.fork()
 if child:

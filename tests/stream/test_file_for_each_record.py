@@ -113,6 +113,17 @@ def test_paths_that_lead_elsewhere(tmp_path: Path, template: str, bad: list[str]
     assert sorted(files(tmp_path / "here").values(), key=str) == sorted(records[1::2], key=str)
 
 
+def test_folders_that_cannot_be_made_leave_nothing_open(tmp_path: Path) -> None:
+    """There are more of them than files that a process may open."""
+    records = [*({"a": f"{number}/{'x' * 300}"} for number in range(200)), {"a": "good"}]
+    few = (64, 64)
+    words = ("--each", "d/{{ a }}/f", "-e", tmp_path / "bad")
+    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few)}
+    done = merge(*words, stdin=jsonl(*records), cwd=tmp_path, status=1, **limit)
+    assert lines(done.stdout) == [{"a": "good"}]
+    assert {message.rpartition(": ")[2] for _, message in failures(tmp_path / "bad")} == {"File name too long"}
+
+
 def test_a_message_is_no_longer_than_a_person_reads(tmp_path: Path) -> None:
     data = jsonl({"a": "x" * 100_000}, {"a": "../" + "y" * 100_000})
     done = merge("--each", "{{ a }}", "-e", tmp_path / "bad", stdin=data, cwd=tmp_path, status=1)
@@ -209,7 +220,7 @@ def test_a_part_that_cannot_be_a_folder_fails_no_record(tmp_path: Path) -> None:
     ("template", "why"),
     [
         ("d/a.json", "cannot use --each d/a.json: without a {{ field }} all records are one file"),
-        ("", "cannot use --each : it wants something that is not empty"),
+        ("", "cannot use --each : it needs something that is not empty"),
         ("d/{{ a", "cannot use the template of --each: "),
         ("d/{{ a | nonsense }}", "cannot use the template of --each: "),
         ("d/{% include 'x' %}{{ a }}", "cannot use the template of --each: a template cannot read other files"),

@@ -161,8 +161,8 @@ def test_input_order_whatever_the_delays(tmp_path: Path) -> None:
     delays = [rng.random() * 0.1 for _ in range(60)]
     data = numbers(60)
     with Endpoint(after(lambda n: delays[n])) as endpoint:
-        first = run("llm-map", PROMPT, "-k", "-d", tmp_path / "d", stdin=numbers(0, 60, 3), url=endpoint.url)
-        done = run("llm-map", PROMPT, "-k", "-d", tmp_path / "d", stdin=data + b"{\n" + data, url=endpoint.url)
+        first = run("llm-map", PROMPT, "-d", tmp_path / "d", stdin=numbers(0, 60, 3), url=endpoint.url)
+        done = run("llm-map", PROMPT, "-d", tmp_path / "d", stdin=data + b"{\n" + data, url=endpoint.url)
     assert (first.returncode, done.returncode) == (0, 1)
     assert numbers_in(done.stdout) == [*range(60), *range(60)]
     assert books(done.stderr) | {"calls": 100} == {
@@ -173,7 +173,7 @@ def test_input_order_whatever_the_delays(tmp_path: Path) -> None:
 def test_order_of_completion_without(tmp_path: Path) -> None:
     with (
         Endpoint(after(lambda n: 0.5 if n == 0 else 0.0)) as endpoint,
-        working(tmp_path, endpoint, stdin=numbers(9)) as job,
+        working(tmp_path, endpoint, "-U", stdin=numbers(9)) as job,
     ):
         assert numbers_in(read_some(job.out))[0] != 0
         job.ends(0)
@@ -193,7 +193,7 @@ def test_window_of_kept_order(tmp_path: Path) -> None:
 
     with (
         Endpoint(answer) as endpoint,
-        working(tmp_path, endpoint, "-k", "-j2", "--timeout=1.5", stdin=numbers(230, pad="x" * 200_000)) as job,
+        working(tmp_path, endpoint, "-j2", "--timeout=1.5", stdin=numbers(230, pad="x" * 200_000)) as job,
     ):
         data = read_rest(job.out)
         job.ends(0)
@@ -257,8 +257,8 @@ def test_stdout_made_non_blocking_by_a_neighbour(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(signal.SIGINT, ()), (signal.SIGHUP, ("-d", "done")), (signal.SIGTERM, ("-k", "-d", "done"))],
-    ids=["SIGINT", "SIGHUP -d", "SIGTERM -k -d"],
+    [(signal.SIGINT, ()), (signal.SIGHUP, ("-d", "done")), (signal.SIGTERM, ("-U", "-d", "done"))],
+    ids=["SIGINT", "SIGHUP -d", "SIGTERM -U -d"],
 )
 def test_what_is_in_flight_is_finished(tmp_path: Path, number: signal.Signals, words: tuple[str, ...]) -> None:
     with Endpoint(after(lambda n: 0.7 if n < 8 else 0.0)) as endpoint:
@@ -315,15 +315,17 @@ def test_the_same_signal_twice_is_one(tmp_path: Path, number: signal.Signals, be
     assert len(job.done) == len(endpoint.asked) == 8
 
 
-def test_timeout_signals_the_group_as_well(tmp_path: Path) -> None:
+def test_the_process_and_then_its_group(tmp_path: Path) -> None:
+    """As timeout(1) signals."""
     with Endpoint(after(lambda _: 0.7)) as endpoint:
-        words = ["timeout", "-s", "TERM", "4", *command("llm-map", "-d", "done", "{{ n }}")]
-        env = environment(OPENAI_BASE_URL=endpoint.url)
-        done = subprocess.run(words, input=numbers(500), capture_output=True, env=env, cwd=tmp_path, check=False)
-        assert done.returncode == 124
-        asked_for = len(endpoint.asked)
-    assert asked_for
-    assert (tmp_path / "done").read_bytes().count(b"\n") == asked_for
+        (tmp_path / "in").write_bytes(numbers(500))
+        words, quiet = ["-d", "done", "{{ n }}", "in"], subprocess.DEVNULL
+        process = start("llm-map", *words, url=endpoint.url, cwd=tmp_path, stdout=quiet, start_new_session=True)
+        until(lambda: len(endpoint.asked) >= 8, process)
+        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(AT_LAST) == -signal.SIGTERM
+        assert (tmp_path / "done").read_bytes().count(b"\n") == len(endpoint.asked)
 
 
 def test_a_terminal_that_closes(tmp_path: Path) -> None:
@@ -343,20 +345,20 @@ def test_a_terminal_that_closes(tmp_path: Path) -> None:
         until(lambda: (tmp_path / "done").read_bytes().count(b"\n") == len(endpoint.asked))
 
 
-@pytest.mark.parametrize("words", [("--drain=0",), ("--drain=1", "-k")], ids=" ".join)
+@pytest.mark.parametrize("words", [("--drain=0", "-U"), ("--drain=1",)], ids=" ".join)
 def test_drain_ends(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """The first record never comes back. What had been answered comes out, also what -k held back for it."""
+    """The first record never comes back. What had been answered comes out, also what was held back for it."""
     with (
         Endpoint(lambda call: Reply(hang=True) if call.prompt == "0" or int(call.prompt) > 20 else says()) as endpoint,
         working(tmp_path, endpoint, *words, "-d", "done", stdin=numbers(50)) as job,
     ):
-        data = b"" if "-k" in words else read_lines(job.out, 20)
+        data = b"" if "-U" not in words else read_lines(job.out, 20)
         until(lambda: len(endpoint.asked) == 28 and len(job.done) == 20)
         job.signal(signal.SIGTERM)
         job.ends(-signal.SIGTERM, SOON)
         data += read_rest(job.out)
     assert sorted(numbers_in(data)) == [*range(1, 21)]
-    assert "-k" not in words or numbers_in(data) == [*range(1, 21)]
+    assert "-U" in words or numbers_in(data) == [*range(1, 21)]
     assert len(endpoint.asked) == 28
     assert books(job.told)["unasked"] >= 8
 
@@ -378,7 +380,7 @@ def test_drain_ends_though_nobody_reads(tmp_path: Path) -> None:
 def test_drain_ends_though_nobody_reads_what_was_held_back(tmp_path: Path) -> None:
     with (
         Endpoint(lambda call: Reply(hang=True) if call.prompt == "0" else says()) as endpoint,
-        working(tmp_path, endpoint, "--drain=0.1", "-k", "-d", "done", stdin=numbers(100, pad="x" * 50_000)) as job,
+        working(tmp_path, endpoint, "--drain=0.1", "-d", "done", stdin=numbers(100, pad="x" * 50_000)) as job,
     ):
         until(lambda: len(job.done) == 99)
         job.signal(signal.SIGINT)
@@ -570,9 +572,9 @@ def test_files_in_their_order(tmp_path: Path) -> None:
     files = ["nothing", "bom", "blank", "-", "after blank", "only bom", "no newline", "-"]
     with Endpoint(says()) as endpoint:
         done = run(
-            "llm-map", PROMPT, *files, "-k", "-r", "-P", "a=1", stdin=numbers(3, 5)[:-1], url=endpoint.url, cwd=tmp_path
+            "llm-map", PROMPT, *files, "-r", "-P", "a=1", stdin=numbers(3, 5)[:-1], url=endpoint.url, cwd=tmp_path
         )
-        again = run("llm-map", PROMPT, *files, "-k", stdin=numbers(3, 5), url=endpoint.url, cwd=tmp_path)
+        again = run("llm-map", PROMPT, *files, stdin=numbers(3, 5), url=endpoint.url, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, b"ok\n" * 8)
     assert numbers_in(again.stdout) == [*range(8)]
     assert again.stdout.count(b"\r") == 0

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from types import SimpleNamespace
 
 import pytest
 
 from llmstream.records import reading
 from llmstream.records.values import Answer, Failure, Outcome, Record, Usage
 from llmstream.stream import splice
-from llmstream.stream.splice import Place
+from llmstream.stream.splice import Placing, Splicer
 
 META = {"model": "sim", "usage": {"input": 8, "output": 2}, "cost": None, "latency": 0.25, "attempts": 1}
 
@@ -24,9 +23,9 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return told
 
 
-def placed(output: str, meta: str | None = None, *, raw: bool = False) -> Place:
+def placed(output: str, meta: str | None = None, *, raw: bool = False) -> Splicer:
     path = () if output == "." else tuple(output.split("."))
-    return Place(SimpleNamespace(output=path, meta=meta and tuple(meta.split(".")), raw_output=raw))
+    return Splicer(Placing(path, tuple(meta.split(".")) if meta else None, raw), with_schema=True)
 
 
 def record(line: str) -> Record:
@@ -39,7 +38,7 @@ def answer(value: str, *, replayed: bool = False) -> Answer:
     return Answer(value.encode(), "", "sim", Usage(8, 2), 0.25, 1, None, replayed)
 
 
-def out(where: Place, line: str, value: str) -> str:
+def out(where: Splicer, line: str, value: str) -> str:
     outcome = where.outcome(record(line), answer(value))
     assert outcome.failure is None
     assert outcome.out.endswith(b"\n")
@@ -90,13 +89,13 @@ def test_the_answer_alone(value: str, expected: str) -> None:
 
 
 def test_no_place_in_the_record() -> None:
-    found = placed("a.b", "m.n").failure(record('{"a":"text"}'))
+    found = placed("a.b", "m.n").obstacle(record('{"a":"text"}'))
     assert found == Failure("output", "cannot put a.b into the record: a is not an object")
-    found = placed("o", "m.n").failure(record('{"m":[1]}'))
+    found = placed("o", "m.n").obstacle(record('{"m":[1]}'))
     assert found == Failure("output", "cannot put m.n into the record: m is not an object")
-    assert placed("a.b", "m.n").failure(record('{"a":null,"m":{"n":1}}')) is None
-    assert placed("a.b", raw=True).failure(record('{"a":"text"}')) is None
-    assert placed(".").failure(record('{"a":"text"}')) is None
+    assert placed("a.b", "m.n").obstacle(record('{"a":null,"m":{"n":1}}')) is None
+    assert placed("a.b", raw=True).obstacle(record('{"a":"text"}')) is None
+    assert placed(".").obstacle(record('{"a":"text"}')) is None
 
 
 def test_only_an_object_can_be_merged() -> None:

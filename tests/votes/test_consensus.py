@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tool import TOP
 
 from llmstream.records import equality, exact
-from llmstream.votes.consensus import Leaf, Rules, Verdict, agree, report
+from llmstream.votes.consensus import Leaf, Rules, Verdict, agree
 from llmstream.votes.stopping import Contest
 
 MEAN = Rules()
@@ -195,7 +195,8 @@ def test_a_number_longer_than_python_likes_to_read() -> None:
 @pytest.mark.parametrize("text", ["1e-9999999", "-1e-99999999999", "1e-99999999999999999999"])
 def test_a_number_that_is_next_to_nothing_takes_no_time(text: str) -> None:
     look = f"""
-from llmstream import consensus, exact
+from llmstream.records import exact
+from llmstream.votes import consensus
 tiny = exact.loads(b"{text}")
 rules = consensus.Rules()
 assert exact.dumps(consensus.agree([tiny, 1, 2], rules).value) == b"1.0"
@@ -223,7 +224,7 @@ def test_spread(votes: str, spread: float) -> None:
     found = leaf(agree(list(map(read, votes.split())), MEAN), "").spread
     assert found is not None
     assert math.isclose(found, spread, rel_tol=1e-12)
-    assert math.isfinite(report(agree(list(map(read, votes.split())), MEAN))["spread"])
+    assert math.isfinite(agree(list(map(read, votes.split())), MEAN).as_dict()["spread"])
 
 
 # -- lists --------------------------------------------------------------------------------------
@@ -560,7 +561,7 @@ REPORTS: list[tuple[list[Any], Rules, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("votes", "rules", "told"), REPORTS)
 def test_report(votes: list[Any], rules: Rules, told: dict[str, Any]) -> None:
-    assert report(agree(votes, rules)) == told
+    assert agree(votes, rules).as_dict() == told
 
 
 LABELS: list[tuple[list[Any], dict[str, int]]] = [
@@ -603,7 +604,7 @@ TIES: list[tuple[list[Any], Rules, set[str]]] = [
 def test_ties(votes: list[Any], rules: Rules, tied: set[str]) -> None:
     verdict = agree(votes, rules)
     assert {leaf.path for leaf in verdict.leaves if leaf.tie} == tied
-    assert report(verdict).get("tie", False) is bool(tied)
+    assert verdict.as_dict().get("tie", False) is bool(tied)
 
 
 # -- what further votes can still decide --------------------------------------------------------
@@ -825,7 +826,7 @@ def test_any_votes_have_a_verdict_that_can_be_told(votes: list[Any], rules: Rule
     text = exact.dumps(verdict.value)
     assert exact.dumps(exact.loads(text)) == text
     assert verdict_of([verdict.value]) == text.decode()
-    exact.loads(exact.dumps(report(verdict)))
+    exact.loads(exact.dumps(verdict.as_dict()))
     assert exact.dumps(agree(votes, rules).value) == text
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmstream.votes.stopping import UNSEEN, Contest, chance, settled, wanted
+from llmstream.votes.stopping import UNSEEN, Contest, chance, further_votes, settled
 
 contest_of_two = st.tuples(st.integers(0, 12), st.integers(0, 12))
 any_contest = st.lists(st.integers(0, 9), min_size=2, max_size=5).map(tuple)
@@ -141,7 +141,7 @@ def test_many_votes_and_options() -> None:
     assert 0.99 < chance((260, 200, *(30,) * 8), 300) < 1
     assert chance((550, 440), 10) == 1
     assert chance((100_000, 99_900), 100_000) == pytest.approx(0.651, abs=0.001)  # nothing underflows
-    assert 0 < wanted([(100, 95, 90, 80, 70, 60, 50, 40, 30, 20)], 635, 1000, 2, 0.99) < 60
+    assert 0 < further_votes([(100, 95, 90, 80, 70, 60, 50, 40, 30, 20)], 635, 1000, 2, 0.99) < 60
 
 
 # -- wanted -----------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_many_votes_and_options() -> None:
 
 @pytest.mark.parametrize(("n", "first"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (9, 5), (40, 21)])
 def test_first_round(n: int, first: int) -> None:
-    assert wanted([], 0, n, 2, None) == first
+    assert further_votes([], 0, n, 2, None) == first
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_first_round(n: int, first: int) -> None:
 def test_wanted(
     contests: Sequence[Contest | None], cast: int, n: int, least: int, confidence: float | None, more: int
 ) -> None:
-    assert wanted(contests, cast, n, least, confidence) == more
+    assert further_votes(contests, cast, n, least, confidence) == more
 
 
 CONFIDENCE = st.sampled_from([None, 0.5, 0.9, 0.99, 0.999, 1.0])
@@ -199,9 +199,9 @@ def test_rounds_stop_where_single_votes_would(
 ) -> None:
     """No vote is asked for in vain, and none is left out."""
     in_rounds = cast = 0
-    while more := wanted(counted(votes[:cast]), cast, n, least, confidence):
+    while more := further_votes(counted(votes[:cast]), cast, n, least, confidence):
         cast, in_rounds = cast + more, in_rounds + 1
-    single = next(k for k in range(n + 1) if not wanted(counted(votes[:k]), k, n, least, confidence))
+    single = next(k for k in range(n + 1) if not further_votes(counted(votes[:k]), k, n, least, confidence))
     assert min(least, n) <= cast <= n
     assert cast == single
     assert in_rounds <= n
@@ -216,7 +216,7 @@ def counted(votes: list[tuple[int, int]]) -> list[Contest]:
 @given(small_contest, st.integers(0, 20), CONFIDENCE)
 def test_the_round_is_the_smallest_that_could_be_enough(contest: Contest, left: int, confidence: float | None) -> None:
     cast = sum(contest)
-    more = wanted([contest], cast, cast + left, 0, confidence)
+    more = further_votes([contest], cast, cast + left, 0, confidence)
     leader = contest.index(max(contest))
 
     def enough(votes: int) -> bool:
@@ -244,7 +244,7 @@ def test_votes_saved(wrong: tuple[float, ...], fewer: float) -> None:
 
 @cache
 def more(contest: Contest, cast: int, confidence: float) -> int:
-    return wanted([contest], cast, 40, 2, confidence)
+    return further_votes([contest], cast, 40, 2, confidence)
 
 
 def votes_and_right(right: float, wrong: tuple[float, ...], confidence: float) -> tuple[float, float]:

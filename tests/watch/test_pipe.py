@@ -21,13 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tool import command, environment, run, start
-
-from llmstream.shell import progress_line
-from llmstream.watch import pipe
-from llmstream.watch.pipe import Figures, Passed, figures, records_in
 
 AT_LAST = 30.0  # what hangs is a failure
 END = r"llm-progress: (.*)\n"
@@ -63,7 +57,7 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def told(line: bytes) -> str:
+def message(line: bytes) -> str:
     return line.decode().removeprefix("llm-progress: ").removesuffix("\n")
 
 
@@ -84,7 +78,7 @@ def lines_of(data: bytes) -> int:
 def says_so(stderr: bytes, data: bytes) -> None:
     """The last line gives the count."""
     count = lines_of(data)
-    assert told(stderr).startswith(f"{count:,} line{'' if count == 1 else 's'}, "), stderr
+    assert message(stderr).startswith(f"{count:,} line{'' if count == 1 else 's'}, "), stderr
 
 
 @every_data
@@ -179,7 +173,7 @@ def test_what_comes_goes_out_at_once(blocking: bool) -> None:
         process.stdin.close()
         assert process.wait(AT_LAST) == 0
         assert process.stderr
-        assert told(process.stderr.read()).startswith("3 lines, 5.0 kB, ")
+        assert message(process.stderr.read()).startswith("3 lines, 5.0 kB, ")
 
 
 def test_what_nobody_has_taken_is_not_counted() -> None:
@@ -193,12 +187,12 @@ def test_what_nobody_has_taken_is_not_counted() -> None:
         feeder.start()
         until(lambda: readable(reader) == holds)
         process.send_signal(signal.SIGUSR1)
-        first = told(process.stderr.readline())
+        first = message(process.stderr.readline())
         assert first.startswith(f"{holds // 2:,} lines, ")
         assert len(os.read(reader, 8192)) == 8192
         until(lambda: readable(reader) == holds)
         process.send_signal(signal.SIGUSR1)
-        assert told(process.stderr.readline()).startswith(f"{holds // 2 + 4096:,} lines, ")
+        assert message(process.stderr.readline()).startswith(f"{holds // 2 + 4096:,} lines, ")
         while os.read(reader, 1 << 16):
             pass
         feeder.join()
@@ -256,7 +250,7 @@ def test_a_reader_that_leaves_while_nothing_comes(kind: str) -> None:
         assert process.poll() is None
         os.close(reader)
         assert process.wait(AT_LAST) == -signal.SIGPIPE
-        assert told(process.stderr.read()).startswith("1 line, 3 B, ")
+        assert message(process.stderr.read()).startswith("1 line, 3 B, ")
 
 
 def test_a_reader_that_has_left_already() -> None:
@@ -324,7 +318,7 @@ def test_a_signal_ends_it(number: signal.Signals) -> None:
         assert os.read(process.stdout.fileno(), 10) == b"a\nb"
         process.send_signal(number)
         assert process.wait(AT_LAST) == -number
-        assert told(process.stderr.read()).startswith("1 line, 3 B, ")
+        assert message(process.stderr.read()).startswith("1 line, 3 B, ")
 
 
 def stuck(process: subprocess.Popen[bytes], reader: int, holds: int) -> bytes:
@@ -385,7 +379,8 @@ def test_sigusr1_has_it_say_how_far_it_is() -> None:
         assert os.read(process.stdout.fileno(), 10) == b"a\n"
         process.send_signal(signal.SIGUSR1)
         assert re.fullmatch(
-            r"1 of 4 \(25\.0 %\), \S+/s now, \S+/s overall, 0:\d\d(, \d+:\d\d left)?", told(process.stderr.readline())
+            r"1 of 4 \(25\.0 %\), \S+/(s|min) now, \S+/(s|min) overall, 0:\d\d(, \d+:\d\d left)?",
+            message(process.stderr.readline()),
         )
         process.stdin.close()
         assert process.wait(AT_LAST) == 0
@@ -410,10 +405,10 @@ def test_a_plain_line_from_time_to_time() -> None:
     with started("-i", "0.3", "-s", "5000", "-N", "posts") as process:
         assert process.stdin and process.stderr
         os.write(process.stdin.fileno(), b"a\n" * 1234)
-        form = r"posts: 1,234 of 5,000 \(24\.7 %\), \S+/s now, \S+/s overall, 0:\d\d(, \d+:\d\d left)?"
-        lines = [told(process.stderr.readline()) for _ in range(2)]
+        form = r"posts: 1,234 of 5,000 \(24\.7 %\), \S+/(s|min) now, \S+/(s|min) overall, 0:\d\d(, \d+:\d\d left)?"
+        lines = [message(process.stderr.readline()) for _ in range(2)]
         assert all(re.fullmatch(form, line) for line in lines), lines
-        until(lambda: " 0/s now, " in told(process.stderr.readline()))
+        until(lambda: " 0/s now, " in message(process.stderr.readline()))
         process.stdin.close()
         assert process.wait(AT_LAST) == 0
         last = process.stderr.read().decode().splitlines()[-1]
@@ -428,7 +423,7 @@ def test_quiet_says_nothing() -> None:
 def test_the_interval_may_stand_in_the_environment() -> None:
     with started(env={"LLMSTREAM_INTERVAL": "0.1"}) as process:
         assert process.stderr
-        assert told(process.stderr.readline()).startswith("0 lines, 0/s now, 0/s overall, 0:00")
+        assert message(process.stderr.readline()).startswith("0 lines, 0/s now, 0/s overall, 0:00")
 
 
 @pytest.mark.parametrize(
@@ -442,14 +437,14 @@ def test_the_interval_may_stand_in_the_environment() -> None:
     ],
 )
 def test_with_a_size(size: str, data: bytes, said: str) -> None:
-    assert told(passed("-s", size, stdin=data).stderr) == said
+    assert message(passed("-s", size, stdin=data).stderr) == said
 
 
 def test_the_size_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one\n\n \t\r\ntwo\r\n\n\nthree")
-    assert told(passed("--size-of", tmp_path / "a", stdin=b"a\n").stderr).startswith("1 of 3 (33.3 %), ")
+    assert message(passed("--size-of", tmp_path / "a", stdin=b"a\n").stderr).startswith("1 of 3 (33.3 %), ")
     (tmp_path / "a").write_bytes(b"")
-    assert told(passed("--size-of", tmp_path / "a", stdin=b"a\n").stderr).startswith("1 of 0, ")
+    assert message(passed("--size-of", tmp_path / "a", stdin=b"a\n").stderr).startswith("1 of 0, ")
 
 
 @pytest.mark.parametrize("kind", ["missing", "directory", "fifo"])
@@ -457,78 +452,5 @@ def test_a_file_that_cannot_be_counted(kind: str, tmp_path: Path) -> None:
     {"missing": lambda path: None, "directory": os.mkdir, "fifo": os.mkfifo}[kind](tmp_path / "a")
     done = passed("--size-of", "a", stdin=b"a\n", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert re.fullmatch(r"cannot count the lines of a: .*", told(done.stderr))
+    assert re.fullmatch(r"cannot count the lines of a: .*", message(done.stderr))
     assert done.stderr.count(b"\n") == 1
-
-
-BYTES = st.lists(st.sampled_from([b"\n", b"\n\n", b" ", b"\t", b"\r", b"\v", b"a", b"bc", b"\0", b"\xff"]), max_size=40)
-
-
-@settings(max_examples=500, deadline=None)
-@given(BYTES, st.integers(1, 9))
-def test_lines_that_hold_something(parts: list[bytes], size: int) -> None:
-    data = b"".join(parts)
-    chunks = [data[at : at + size] for at in range(0, len(data), size)]
-    assert records_in(iter(chunks)) == sum(bool(line.strip()) for line in data.split(b"\n"))
-
-
-# -- figures ------------------------------------------------------------------------------------
-
-
-def at(now: float, lines: int, seen: list[tuple[float, int]], size: int | None = None) -> Figures:
-    return figures(seen, size, Passed(lines, 10 * lines, began=0.0), now)
-
-
-def test_rates_are_of_now_and_of_all() -> None:
-    seen = [(float(second), 10 * second) for second in range(20)] + [(20.0, 250)]
-    its = at(20.0, 250, seen, 1000)
-    assert its.now == pytest.approx(100 / 5)
-    assert its.overall == pytest.approx(250 / 20)
-    assert its.left == pytest.approx(750 / (250 / 20))
-    assert its.elapsed == 20
-
-
-def test_when_nothing_moves_nobody_knows_what_is_left() -> None:
-    seen = [(0.0, 0), *((float(second), 10) for second in range(70, 101))]
-    its = at(100.0, 10, seen, 1000)
-    assert (its.now, its.left) == (0, None)
-    assert pipe.as_words(its) == "10 of 1,000 (1.0 %), 0/s now, 0.1/s overall, 1:40"
-
-
-def test_ages_are_not_told() -> None:
-    assert at(20.0, 1, [(0.0, 0)], 10**9).left is None
-
-
-def test_more_than_expected_leaves_nothing() -> None:
-    its = at(10.0, 5200, [(5.0, 2600)], 5000)
-    assert pipe.as_words(its) == "5,200 of 5,000, 520/s now, 520/s overall, 0:10"
-    assert pipe.as_line("x", its).share == 1
-
-
-def test_at_the_very_beginning() -> None:
-    its = at(0.0, 0, [(0.0, 0)], 10)
-    assert pipe.as_words(its) == "0 of 10 (0.0 %), 0/s now, 0/s overall, 0:00"
-
-
-CLOCKS = [(0, "0:00"), (59.9, "0:59"), (60, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (1e6, "277:46:40")]
-
-
-@pytest.mark.parametrize(("seconds", "said"), CLOCKS)
-def test_a_span_as_a_clock_shows_it(seconds: float, said: str) -> None:
-    assert progress_line.clock(seconds) == said
-
-
-VOLUMES = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_940, "999.9 kB"), (999_999, "1.0 MB")]
-VOLUMES += [(12_345_678, "12.3 MB"), (10**15, "1,000.0 TB")]
-
-
-@pytest.mark.parametrize(("size", "said"), VOLUMES)
-def test_volumes(size: int, said: str) -> None:
-    assert pipe.volume(size) == said
-
-
-@pytest.mark.parametrize(
-    ("pace", "said"), [(0, "0/s"), (0.0123, "0.0123/s"), (1.5, "1.5/s"), (98.76, "98.8/s"), (123456.7, "123,457/s")]
-)
-def test_paces(pace: float, said: str) -> None:
-    assert progress_line.pace(pace) == said

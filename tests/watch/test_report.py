@@ -17,7 +17,6 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,9 +39,7 @@ from written_lines import (
 )
 
 from llmstream.done.done_file import DoneFile, seal
-from llmstream.records.values import Spent
-from llmstream.watch import report
-from llmstream.watch.stages import Seen, Stage, Stages
+from llmstream.watch.stages import Stages
 
 SOON, AT_LAST = 5.0, 20.0
 
@@ -141,7 +138,7 @@ def test_the_size_of_a_file() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_damage_is_told() -> None:
+def test_a_warning_names_the_damage() -> None:
     written(Path("x.done"), fields(1), b"damaged\n", b"damaged too\n")
     done = run("llm-progress", "x.done")
     assert done.stderr == b"llm-progress: x.done: damaged lines are not counted: 2\n"
@@ -157,113 +154,6 @@ def test_names_of_any_kind(name: str) -> None:
     assert all(line.isprintable() for line in table)
     (line,) = progress("--json", name, status=1)
     assert (json.loads(line)["stage"], list(json.loads(line)["models"])) == (name, [name])
-
-
-STAGE = Stage("x", 0, 0, None, None, None, None, None, None, {}, None, None, {}, {}, {}, {}, (), ())
-
-
-def seen(name: str = "tag.done", kind: str = "done-file", complete: bool = False, **more: Any) -> Seen:
-    return Seen(STAGE._replace(name=name, **more), kind, complete, 0)
-
-
-def test_columns_stand_below_one_another() -> None:
-    one = seen(
-        "名前.done",
-        done=5,
-        left=1_234_567,
-        rate=41.23,
-        eta=4000,
-        running=7,
-        models={"m": Spent(1, 5, 5, 0, 0, 0.00012)},
-    )
-    other = seen("số.done", done=12_345_678, failed=3, overall=0.5, models={"m": Spent(1, 1, 1, 0, 0, None)})
-    assert report.table([one, other]) == [
-        "STAGE            DONE  FAILED       LEFT    RATE  INPUT  OUTPUT       COST      ETA  STATE",
-        "名前.done           5       -  1,234,567  41.2/s      5       5   $0.00012  1:06:40  running",
-        "số.done    12,345,678       3          -  30/min      1       1          -        -  stopped",
-        "total      12,345,683       -          -  41.2/s      6       6  $0.00012+        -",
-    ]
-
-
-def test_the_time_that_is_left_of_all_stages() -> None:
-    two = [seen(eta=60.0, running=1, left=1), seen(eta=3600.0, running=2, left=9)]
-    assert report.table(two)[-1].split() == ["total", "0", "-", "10", "-", "-", "-", "-", "1:00:00"]
-    assert report.table([*two, seen(complete=True, left=0)])[-1].split()[-1] == "1:00:00"
-    assert report.table([*two, seen(left=5)])[-1].split()[-1] == "-"
-
-
-@pytest.mark.parametrize("most", [5, 20, 40, 60, 79, 80, 100])
-def test_a_narrow_terminal(most: int) -> None:
-    names = ["a/long/way/to/a/stage/of/the/pipe/tag.done", "名" * 40, "b.done"]
-    table = report.table([seen(name, done=10**6, left=5) for name in names], most)
-    assert [line for line in table if report.width(line) > most] == []
-    if most >= 40:
-        assert "LEFT" in table[0]
-        assert table[1].endswith("stopped")
-        assert "tag.done  " in table[1]
-    assert ("OUTPUT" in table[0], "DONE" in table[0]) == (most >= 100, most >= 60)
-    assert report.table([seen("b.done")], 70)[0].count("OUTPUT") == 1  # a short name leaves room
-
-
-def test_what_goes_on() -> None:
-    words = [
-        seen(running=1),
-        seen(kind="nothing"),
-        seen(complete=True),
-        seen(left=0, failed=2),
-        seen(left=1, failed=2),
-        seen(),
-    ]
-    assert [report.state(one) for one in words] == ["running", "waiting", "done", "failed", "stopped", "stopped"]
-
-
-SHORT = {0: "0", 9_999: "9,999", 10_000: "10k", 12_345: "12.3k", 999_499: "999k", 999_500: "1M", 1_234_567: "1.23M"}
-
-
-@pytest.mark.parametrize(
-    ("count", "shown"), [*SHORT.items(), (45_600_000_000, "45.6G"), (10**13, "10T"), (10**16, "10,000T")]
-)
-def test_tokens_in_short(count: int, shown: str) -> None:
-    assert report.short(count) == shown
-
-
-@pytest.mark.parametrize(
-    ("rate", "shown"),
-    [
-        (None, "-"),
-        (0, "0/s"),
-        (41.234, "41.2/s"),
-        (1234.5, "1,234/s"),
-        (0.5, "30/min"),
-        (0.02, "1.2/min"),
-        (0.001, "3.6/h"),
-    ],
-)
-def test_rates(rate: float | None, shown: str) -> None:
-    assert report._speed(rate) == shown
-
-
-SPANS = {
-    0.4: "0:00",
-    59.6: "1:00",
-    3599: "59:59",
-    3600: "1:00:00",
-    86_399: "23:59:59",
-    90_000: "1d 01h",
-    1e9: "11,574d 01h",
-}
-
-
-@pytest.mark.parametrize(("seconds", "shown"), [(None, "-"), *SPANS.items()])
-def test_time_left(seconds: float | None, shown: str) -> None:
-    assert report._span(seconds) == shown
-
-
-def test_money() -> None:
-    assert report._money([]) == "-"
-    assert report._money([None]) == "-"
-    assert report._money([0.5, None]) == "$0.5000+"
-    assert report._money([1.5, 2]) == "$3.50"
 
 
 # -- for programs -----------------------------------------------------------------------------------
@@ -300,17 +190,17 @@ def test_json() -> None:
 def test_json_of_nothing() -> None:
     written(Path("x.done"))
     (line,) = progress("--json", "x.done", status=1)
-    told = json.loads(line)
-    assert (told["latency"], told["first"], told["left"]) == ({"p50": None, "p95": None, "p99": None}, None, None)
-    assert (told["tokens"]["input"], told["cost"], told["models"]) == (0, 0, {})
+    stage = json.loads(line)
+    assert (stage["latency"], stage["first"], stage["left"]) == ({"p50": None, "p95": None, "p99": None}, None, None)
+    assert (stage["tokens"]["input"], stage["cost"], stage["models"]) == (0, 0, {})
 
 
 @pytest.mark.usefixtures("here")
 def test_json_has_a_line_for_each_stage() -> None:
     log = logged(Path("run.log"), start(run="1"), start(run="2", tool="llm-vote"))
     written(Path("x.done"), fields(1))
-    told = lines(run("llm-progress", "--json", "x.done", log).stdout)
-    assert [(one["stage"], one["kind"]) for one in told] == [
+    stages = lines(run("llm-progress", "--json", "x.done", log).stdout)
+    assert [(one["stage"], one["kind"]) for one in stages] == [
         ("x.done", "done-file"),
         ("run.log (llm-map)", "log"),
         ("run.log (llm-vote)", "log"),
@@ -624,9 +514,9 @@ def test_a_terminal_gets_no_control_characters_from_data(screen: Screen) -> None
             check=False,
         )
         assert (done.returncode, done.stderr) == (1, b"")
-    told = screen.read().decode()
-    assert "x\\u001b[2J.done" in told
-    assert not re.search(r"[\x1b\x9b\u202e]", told)
+    shown = screen.read().decode()
+    assert "x\\u001b[2J.done" in shown
+    assert not re.search(r"[\x1b\x9b\u202e]", shown)
 
 
 # -- memory -----------------------------------------------------------------------------------------
@@ -637,7 +527,7 @@ def test_answers_are_not_kept(tmp_path: Path) -> None:
     path = written(tmp_path / "x.done", *(fields(n, answer="x" * 20_000) for n in range(2000)))
     program = """
 import resource, sys
-from llmstream.stages import Stages
+from llmstream.watch.stages import Stages
 def used(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 Stages(sys.argv[1:2]).look(None, 0)
 before = used()
@@ -648,14 +538,3 @@ print(used() - before)
     words = [sys.executable, "-c", program, str(short), str(path)]
     done = subprocess.run(words, env=environment(), cwd=TOP, capture_output=True, check=True)
     assert int(done.stdout) / (1 if sys.platform == "darwin" else 1024) < (8 if sys.platform != "darwin" else 8 << 20)
-
-
-def test_the_options_are_those_of_the_tool() -> None:
-    """Whatever report.run looks up is there."""
-    from llmstream import progress
-    from llmstream.shell import options
-
-    o, _ = options.read(progress.TABLE, [])
-    assert isinstance(o, SimpleNamespace)
-    for name in ("size", "size_of", "interval", "watch", "json", "prometheus", "html", "quiet"):
-        assert hasattr(o, name)

@@ -1,4 +1,4 @@
-"""What is told of done-files and logs: never more than what stands in them, and nothing twice."""
+"""What is known from done-files and logs: never more than what stands in them, and nothing twice."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tool import TOP, jsonl, lines, run
 from written_lines import (
     NOON,
+    as_dict,
     call,
     event,
     failed,
@@ -30,16 +31,19 @@ from written_lines import (
     rejected,
     start,
     summary,
-    told,
     written,
 )
 
 from llmstream.books import histogram
 from llmstream.done.done_file import DoneFile, key_of, seal
 from llmstream.records.values import Spent
+from llmstream.shell import processes
 from llmstream.shell.messages import Stop
-from llmstream.watch import stages, totals
-from llmstream.watch.stages import Call, Seen, Stage, Stages
+from llmstream.watch import done_files, tail
+from llmstream.watch.journal import Journal
+from llmstream.watch.labels import MOST_FIELDS
+from llmstream.watch.stages import Seen, Stage, Stages
+from llmstream.watch.standing_out import Call
 
 # Later Pythons warn of a fork where there are threads: the runner of these tests has some, llm-progress has none.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -63,17 +67,17 @@ def complete(*paths: Path | str, size: int | None = None) -> bool:
 
 
 def refusal(*paths: Path) -> str:
-    with pytest.raises(Stop) as told:
+    with pytest.raises(Stop) as stopped:
         look(*paths)
-    assert told.value.status == 2
-    return told.value.reason
+    assert stopped.value.status == 2
+    return stopped.value.reason
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces so small that lines lie across them, and a second process for every kilobyte."""
-    monkeypatch.setattr(stages, "CHUNK", 64)
-    monkeypatch.setattr(stages, "APART", 1 << 10)
+    monkeypatch.setattr(tail, "CHUNK", 64)
+    monkeypatch.setattr(tail, "SHARE", 1 << 10)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
 
 
@@ -140,7 +144,7 @@ def test_only_a_few_stand_out(tmp_path: Path) -> None:
     assert [call.cost for call in it.dearest] == [2.9] * 10
 
 
-def test_a_usage_that_was_not_told(tmp_path: Path) -> None:
+def test_a_usage_that_is_missing(tmp_path: Path) -> None:
     it = stage(written(tmp_path / "x.done", fields(1, usage=None, cost=None), fields(2)))
     assert (it.done, it.models) == (2, {"sim": Spent(2, 10, 2, 0, 0, None)})
 
@@ -291,7 +295,7 @@ def test_any_lines_in_any_pieces(parts: list[bytes], cuts: list[int], tmp_path_f
     data = seal(fields(0)) + b"".join(parts)
     path.write_bytes(data)
     whole = stage(path, labels=True)
-    assert told(whole) == plainly(data)
+    assert as_dict(whole) == plainly(data)
     ends = sorted({*(cut % len(data) for cut in cuts), len(data)})
     path.write_bytes(b"")
     watched = Stages([str(path)], labels=True)
@@ -300,7 +304,7 @@ def test_any_lines_in_any_pieces(parts: list[bytes], cuts: list[int], tmp_path_f
             file.write(data[begin:end])
         (seen,) = watched.look(None, NOON)
     assert seen.stage._replace(overall=None, models={}) == whole._replace(overall=None, models={})
-    assert told(seen.stage) == told(whole)
+    assert as_dict(seen.stage) == as_dict(whole)
 
 
 @pytest.mark.usefixtures("small")
@@ -312,23 +316,23 @@ def test_several_processes_see_the_same(parts: list[bytes], tmp_path_factory: py
     path.write_bytes(data)
     apart = stage(path, labels=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "APART", 1 << 30)
+        patch.setattr(tail, "SHARE", 1 << 30)
         alone = stage(path, labels=True)
-    assert told(apart) == told(alone) == plainly(data)
+    assert as_dict(apart) == as_dict(alone) == plainly(data)
     assert apart._replace(models={}, overall=None) == alone._replace(models={}, overall=None)
 
 
 @pytest.mark.usefixtures("small")
 def test_a_second_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parent = os.getpid()
-    real = stages.answers
+    real = done_files.line.parse_all_fields
 
     def killed(lines: Sequence[bytes]) -> Any:
         if os.getpid() != parent:
             os.kill(os.getpid(), 9)
         return real(lines)
 
-    monkeypatch.setattr(stages, "answers", killed)
+    monkeypatch.setattr(done_files.line, "parse_all_fields", killed)
     assert stage(written(tmp_path / "x.done", *map(fields, range(40)))).done == 40
 
 
@@ -362,7 +366,7 @@ def test_a_very_long_line(tmp_path: Path) -> None:
 
 WRITER = """
 import asyncio, sys, time
-from llmstream.done import DoneFile
+from llmstream.done.done_file import DoneFile
 it = DoneFile(sys.argv[1])
 print("open", flush=True)
 for number in range(int(sys.argv[2])):
@@ -419,7 +423,7 @@ def test_a_run_that_begins_is_never_in_the_way(tmp_path: Path) -> None:
     words = [
         sys.executable,
         "-c",
-        "import sys\nfrom llmstream.stages import Stages\nwhile True: Stages(sys.argv[1:]).look(1, 0)",
+        "import sys\nfrom llmstream.watch.stages import Stages\nwhile True: Stages(sys.argv[1:]).look(1, 0)",
     ]
     with subprocess.Popen([*words, str(path)], cwd=TOP) as reader:
         try:
@@ -619,7 +623,7 @@ def test_labels_do_not_grow_with_the_answers(tmp_path: Path) -> None:
     found = labels(
         tmp_path, *({f"field{n}": "a", "deep": [[[[[[[[[["x"]]]]]]]]]]} for n in range(500)), *[{"field3": "a"}] * 9
     )
-    assert len(found) <= totals.MOST_FIELDS
+    assert len(found) <= MOST_FIELDS
 
 
 def test_rejected_answers_have_no_labels(tmp_path: Path) -> None:
@@ -636,8 +640,8 @@ def test_rejected_answers_have_no_labels(tmp_path: Path) -> None:
 
 
 def billed(second: float = 1, **more: Any) -> dict[str, Any]:
-    """A reply that was no answer and told what it took."""
-    told = {"usage": {"input": 1000, "output": 7}, "cost": 0.5, **more}
+    """A reply that was no answer and said what it took."""
+    took = {"usage": {"input": 1000, "output": 7}, "cost": 0.5, **more}
     return event(
         "api_call_error",
         second,
@@ -650,7 +654,7 @@ def billed(second: float = 1, **more: Any) -> dict[str, Any]:
         error="e",
         attempt=1,
         retry_in=None,
-        **told,
+        **took,
     )
 
 
@@ -852,7 +856,7 @@ def test_a_log_of_many_runs_takes_little(tmp_path: Path) -> None:
     (seen,) = watched.look(None, NOON)
     assert (seen.stage.done, seen.complete) == (500, True)
     (operand,) = watched._operands
-    assert isinstance(operand.content, stages.Journal)
+    assert isinstance(operand.content, Journal)
     assert not operand.content._runs
 
 
@@ -924,7 +928,7 @@ def test_the_rate_is_that_of_the_last_minute(tmp_path: Path) -> None:
     now = time.time()
     words = [
         "import sys",
-        "from llmstream.done import DoneFile",
+        "from llmstream.done.done_file import DoneFile",
         "it = DoneFile(sys.argv[1])",
         "print(flush=True)",
         "sys.stdin.read()",
@@ -947,24 +951,12 @@ def test_the_rate_is_that_of_the_last_minute(tmp_path: Path) -> None:
 
 
 def test_nobody_is_at_work_where_the_system_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "_locks", list)
+    monkeypatch.setattr(processes, "locks", lambda: None)
     path = written(tmp_path / "x.done", fields(1))
     path.chmod(0o600)
     held = DoneFile(str(path))
     assert (stage(path).running, stage(path).rate) == (None, None)
     os.close(held.fd)
-
-
-@pytest.mark.parametrize("name", ["00:1f:{}", "fe:00:{}", "ff:01:{}"])
-def test_a_lock_on_a_file_system_of_layers(tmp_path: Path, name: str) -> None:
-    """Its device has another number for stat(2) than for the kernel; a true device has the same."""
-    real = os.stat(written(tmp_path / "x.done"))
-    layered = os.stat_result((*real[:2], os.makedev(0, 31), *real[3:10]))
-    disk = os.stat_result((*real[:2], os.makedev(0xFE, 0), *real[3:10]))
-    locks = [("fe:00:1", 5), (name.format(real.st_ino), 7)]
-    assert stages._holder(layered, locks) == 7
-    assert stages._holder(disk, locks) == (7 if name.startswith("fe") else None)
-    assert stages._holder(layered, locks[:1]) is None
 
 
 # -- real runs --------------------------------------------------------------------------------------

@@ -55,9 +55,9 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "a type that JSON Schema lacks": ("cannot use the schema: ", ["-S", '{"type": "text"}', "hi"]),
     "the same twice": ("cannot use -S and -P response_format together", ["-S", "a", "-P", "response_format={}", "hi"]),
     # options that do not go together
-    "share alone": ("cannot use --share alone: it wants -d FILE", ["--share", "hi"]),
-    "offline alone": ("cannot use --offline alone: it wants -d FILE", ["--offline", "hi"]),
-    "merge without a schema": ("-o . alone: only an object can be merged, so it wants -S", ["-o", ".", "hi"]),
+    "share alone": ("cannot use --share alone: it needs -d FILE", ["--share", "hi"]),
+    "offline alone": ("cannot use --offline alone: it needs -d FILE", ["--offline", "hi"]),
+    "merge without a schema": ("-o . alone: only an object can be merged, so it needs -S", ["-o", ".", "hi"]),
     "one place for two": ("cannot use -o a.b and -M a.b: one is within the other", ["-o", "a.b", "-M", "a.b", "hi"]),
     "a place in another": ("cannot use -o a.b and -M a: one is within the other", ["-o", "a.b", "-M", "a", "hi"]),
     "meta in an answer": ("cannot use -o a and -M a.b: one is within the other", ["-o", "a", "-M", "a.b", "hi"]),
@@ -109,7 +109,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "a header with a line break": ("cannot send the header OpenAI-Organization", ["OPENAI_ORG_ID=a\n", "{{ q }}"]),
     "a header without a name": ("cannot send the header a b", ["OPENAI_CUSTOM_HEADERS=a b: c", "{{ q }}"]),
     "a proxy that is none": ("cannot use the proxy", ["HTTP_PROXY=ftp://u:canary@h", "{{ q }}"]),
-    "a SOCKS proxy": ("it wants the package socksio", ["HTTP_PROXY=socks5://127.0.0.1:1", "{{ q }}"]),
+    "a SOCKS proxy": ("it needs the package socksio", ["HTTP_PROXY=socks5://127.0.0.1:1", "{{ q }}"]),
     "no such certificates": (
         "that SSL_CERT_FILE or SSL_CERT_DIR names: No such file",
         ["SSL_CERT_FILE=nosuch", "OPENAI_BASE_URL=https://127.0.0.1:1/v1", "{{ q }}"],
@@ -156,9 +156,9 @@ def test_a_password_in_a_url_is_not_told(url: str) -> None:
 @pytest.mark.parametrize(
     ("reply", "status", "told"),
     [
-        (Reply({"data": []}), 2, "it does not list any"),
-        (Reply({"data": [{"id": "a"}, {"id": "b\x1b[2J"}]}), 2, r"it serves a, b\x1b[2J"),
-        (Reply(b"<html>"), 2, "it does not list any"),
+        (Reply({"data": []}), 2, "the endpoint lists none"),
+        (Reply({"data": [{"id": "a"}, {"id": "b\x1b[2J"}]}), 2, r"the endpoint serves a, b\x1b[2J"),
+        (Reply(b"<html>"), 2, "the endpoint lists none"),
         (Reply({"error": {"message": "who are you"}}, 401), 2, "HTTP 401"),
         (Reply(b"down", 503), 75, "HTTP 503: down"),
         (Reply(close=True), 75, "without an answer"),

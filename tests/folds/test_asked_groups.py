@@ -36,7 +36,7 @@ def total(call: Call) -> Reply:
 
 def test_a_model_is_asked_where_records_disagree_only() -> None:
     with Endpoint(says("both")) as endpoint:
-        out = merge(*FOLD, "-k", url=endpoint.url)
+        out = merge(*FOLD, url=endpoint.url)
         (call,) = endpoint.asked
     assert out == [
         {"g": 1, "id": 1, "label": "b", "tags": ["x", "z"], "output": "both"},
@@ -48,7 +48,7 @@ def test_a_model_is_asked_where_records_disagree_only() -> None:
 
 def test_always_asks_about_every_group_of_several() -> None:
     with Endpoint(says("said")) as endpoint:
-        out = merge(*FOLD, "-k", "--always", url=endpoint.url)
+        out = merge(*FOLD, "--always", url=endpoint.url)
         assert len(endpoint.asked) == 2
     assert [line.get("output") for line in out] == ["said", "said", None]
 
@@ -56,8 +56,8 @@ def test_always_asks_about_every_group_of_several() -> None:
 def test_the_answer_is_the_folded_record() -> None:
     """With a schema it is merged over what the records come to without a model."""
     with Endpoint(says('{"label": "a or b"}')) as endpoint:
-        out = merge(*FOLD, "-k", "-S", "label", url=endpoint.url)
-        placed = merge(*FOLD, "-k", "-S", "label", "-o", "by.model", "-M", "meta", url=endpoint.url)
+        out = merge(*FOLD, "-S", "label", url=endpoint.url)
+        placed = merge(*FOLD, "-S", "label", "-o", "by.model", "-M", "meta", url=endpoint.url)
     assert out[0] == {"g": 1, "id": 1, "label": "a or b", "tags": ["x", "z"]}
     assert (placed[0]["label"], placed[0]["by"]) == ("b", {"model": {"label": "a or b"}})
     assert placed[0]["meta"]["attempts"] == 1
@@ -65,8 +65,8 @@ def test_the_answer_is_the_folded_record() -> None:
 
 def test_what_a_prompt_can_say() -> None:
     with Endpoint(lambda call: says(call.prompt)) as endpoint:
-        named = merge("-g", "g", "-k", "-p", "{{ g }}: {{ records | length }}", url=endpoint.url)
-        shown = merge("-g", "g", "-k", "-p", "Fold", url=endpoint.url)
+        named = merge("-g", "g", "-p", "{{ g }}: {{ records | length }}", url=endpoint.url)
+        shown = merge("-g", "g", "-p", "Fold", url=endpoint.url)
     assert [line.get("output") for line in named] == ["1: 2", "2: 2", None]
     assert shown[0]["output"] == 'Fold\n\n{"g":1,"records":' + json.dumps([GROUPS[0], GROUPS[2]]).replace(" ", "") + "}"
 
@@ -152,7 +152,7 @@ def test_a_node_that_fails_fails_its_group(tmp_path: Path) -> None:
         return error(400, "too long") if '"n":3}' in call.prompt and bad else total(call)
 
     records = [{"g": g, "n": n} for g in (1, 2) for n in range(g * 3, g * 3 + 3)]
-    words = ("-g", "g", "--fan-in", "2", "-S", "n int", "-p", "Sum {{ records }}", "-d", tmp_path / "x", "-k")
+    words = ("-g", "g", "--fan-in", "2", "-S", "n int", "-p", "Sum {{ records }}", "-d", tmp_path / "x")
     with Endpoint(answer) as endpoint:
         out = merge(*words, "-e", tmp_path / "bad", records=records, url=endpoint.url, status=1)
         assert out == [{"g": 2, "n": 6 + 7 + 8}]
@@ -177,12 +177,18 @@ def test_other_formats_are_read() -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["-p", "Fold"], "cannot use -p alone: it wants -g FIELD or --all"),
-        (["-g", "a", "-p", "Fold", "--to", "csv"], "pipe the records into llm-merge --to csv"),
-        (["-g", "a", "-p", "Fold", "--each", "{{ a }}"], "pipe the records into llm-merge --each"),
+        (["-p", "Fold"], "cannot use -p alone: it needs -g FIELD or --all"),
+        (
+            ["-g", "a", "-p", "Fold", "--to", "csv"],
+            "cannot use --to and -p together: pipe the records into another llm-merge",
+        ),
+        (
+            ["-g", "a", "-p", "Fold", "--each", "{{ a }}"],
+            "cannot use --each and -p together: pipe the records into another llm-merge",
+        ),
         (["-g", "a", "-p", "Fold", "-f", "/dev/null"], "cannot use -p and -f together"),
-        (["-g", "a", "--always"], "cannot use --always alone: it wants -p PROMPT"),
-        (["-g", "a", "-d", "x"], "cannot use -d alone: it wants -p PROMPT"),
+        (["-g", "a", "--always"], "cannot use --always alone: it needs -p PROMPT or -f FILE"),
+        (["-g", "a", "-d", "x"], "cannot use -d alone: it needs -p PROMPT or -f FILE"),
         (["--all", "--sorted", "-p", "Fold"], "cannot use --sorted with --all -p"),
         (["--all", "-t", "a=sum", "-p", "Fold"], "cannot use -t with --all -p"),
         (["-g", "a", "-p", "{{ a"], "cannot use the template"),
