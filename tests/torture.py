@@ -90,7 +90,8 @@ def draw(seed: int) -> Plan:
 
 def stages(plan: Plan, folder: Path, name: str) -> list[list[str]]:
     """The command of each stage: one asks about the text, the next about what that one said."""
-    words = [*(["-U"] if plan.unordered else []), *(["-S", "tag str, score 1..10"] if plan.schema else [])]
+    unordered = plan.unordered and not plan.fold  # what folds depends on the order
+    words = [*(["-U"] if unordered else []), *(["-S", "tag str, score 1..10"] if plan.schema else [])]
     asking = [
         command(
             tool, "-q", "-j", str(jobs), *words, "-d", f"{name}{number}.done", "-o", f"said{number}",
@@ -250,7 +251,7 @@ def against_reference(plan: Plan, folder: Path, url: str) -> Books:
         if end(start(plan, folder, url, "quiet")):
             break
     one, other = ((folder / f"{name}.out").read_bytes().splitlines() for name in ("killed", "quiet"))
-    same = one == other if not plan.unordered else sorted(one) == sorted(other)
+    same = one == other if plan.fold or not plan.unordered else sorted(one) == sorted(other)
     return Books(different=int(not same))
 
 
