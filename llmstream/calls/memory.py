@@ -79,9 +79,11 @@ class Memory:
 
     def _value(self, line: Line) -> bytes | Rejected:
         """The value of an answer, judged as of today, unless it was rejected for what no schema changes."""
-        if line.rejected is not None and line.has_crc and not line.rejected.startswith("schema:"):
+        if line.rejected is not None and line.has_crc:
             kind, _, why = line.rejected.partition(": ")
-            return Rejected(kind, why, line.answer)
+            rejected = Rejected(kind, why, line.answer)
+            if not rejected.worth_asking_again:
+                return rejected
         value = answer.value(line.answer, self._check)
         return value._replace(content=line.answer) if isinstance(value, Rejected) else value
 

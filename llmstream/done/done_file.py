@@ -12,13 +12,11 @@ from typing import Any
 
 from llmstream.done.group_sync import GroupSync
 from llmstream.done.index import Index
-from llmstream.done.line import Line, key_of, parse, seal, sealed
+from llmstream.done.line import Line, parse, seal
 from llmstream.done.line_reader import LineReader
 from llmstream.done.opening import open_safely
 from llmstream.done.recovery import recover
 from llmstream.shell.messages import CANNOT_WRITE, Stop, why
-
-__all__ = ["DiskFailed", "DoneFile", "key_of", "seal", "sealed"]  # the last three are for llmstream.watch
 
 
 class DiskFailed(Exception):

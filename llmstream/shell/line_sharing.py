@@ -15,6 +15,8 @@ import struct
 import sys
 from typing import NamedTuple
 
+from llmstream.shell import processes
+
 LONGEST = 200  # characters of each text of a part
 MOST = 16  # other processes that one draws for
 
@@ -39,7 +41,7 @@ class LineSharing:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._began = _began()
+        self._began = processes.start_ticks(os.getpid()) or 0
         self._alone = sys.platform != "linux"
         self._drawer: socket.socket | None = None  # another process draws
         self._door: socket.socket | None = None  # we do, and others come in here
@@ -153,12 +155,3 @@ def _peer(sock: socket.socket) -> tuple[int, int]:
         raise OSError
     pid, user, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return pid, user
-
-
-def _began() -> int:
-    """When our process began, in the kernel's ticks."""
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0

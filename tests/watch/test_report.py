@@ -38,7 +38,8 @@ from written_lines import (
     written,
 )
 
-from llmstream.done.done_file import DoneFile, seal
+from llmstream.done.done_file import DoneFile
+from llmstream.done.line import seal
 from llmstream.watch.stages import Stages
 
 SOON, AT_LAST = 5.0, 20.0

@@ -35,7 +35,8 @@ from written_lines import (
 )
 
 from llmstream.books import histogram
-from llmstream.done.done_file import DoneFile, key_of, seal
+from llmstream.done.done_file import DoneFile
+from llmstream.done.line import key_of, seal
 from llmstream.records.values import Spent
 from llmstream.shell import processes
 from llmstream.shell.messages import Stop
