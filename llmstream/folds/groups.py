@@ -77,7 +77,9 @@ class Groups(Generic[T]):
     def _note_closed(self, record: Record, key: int) -> None:
         """The open group ends, and another begins: a new one, if the records are sorted."""
         if key in self._closed:
-            self._rules.warn(f"{record.where}: its group had ended already: the input is not sorted, or came with -U")
+            self._rules.warn(
+                f"{record.where}: its group has ended already: the input is not sorted, or a filter before used -U"
+            )
             self._rules = self._rules._replace(warn=lambda _: None)
         self._closed[hash(next(iter(self._open)))] = None
         if len(self._closed) > REMEMBERED:

@@ -55,7 +55,7 @@ def run(expected: Expected, said: Announcements) -> int:
 
 
 class Neighbourhood:
-    """The filters of ours before and behind us: one that ended early goes on being told of behind us."""
+    """Our filters before and behind us: those behind learn of an early end before us."""
 
     def __init__(self) -> None:
         self.early: Stop | None = None

@@ -247,7 +247,12 @@ def test_a_sorted_group_that_comes_again_is_told_once() -> None:
     stdin = jsonl({"g": 1}, {"g": 2}, {"g": 1}, {"g": 2}, {"g": 3})
     done = merge("-g", "g", "--sorted", stdin=stdin)
     assert done.stdout.count(b"\n") == 5
-    assert done.stderr.count(b"<stdin>:3: its group had ended already: the input is not sorted, or came with -U") == 1
-    assert done.stderr.count(b"its group had ended") == 1
+    assert (
+        done.stderr.count(
+            b"<stdin>:3: its group has ended already: the input is not sorted, or a filter before used -U"
+        )
+        == 1
+    )
+    assert done.stderr.count(b"its group has ended") == 1
     quiet = merge("-g", "g", "--sorted", stdin=jsonl({"g": 1}, {"g": 1}, {"g": 2}))
-    assert b"its group had ended" not in quiet.stderr
+    assert b"its group has ended" not in quiet.stderr
